@@ -1,0 +1,286 @@
+//! How a lab is ordered, and made.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use super::host::{Host, explain_batch};
+use super::nodes_file::NodesFile;
+use super::registry::{self, Record};
+use super::rules::{self, Backend};
+use super::wire::Wiring;
+use super::{Lab, Node, Pod, PodPlan, names, process};
+
+/// Orders a [`Lab`]. What isn't said otherwise: two nodes with one pod each on a bridge, host-gw routes,
+/// an MTU of 1500, no netfilter rules and no IPv6.
+#[derive(Clone, Debug)]
+pub struct LabBuilder {
+    name: Option<String>,
+    nodes: usize,
+    pods: usize,
+    outside: bool,
+    ipv6: bool,
+    conntrack: bool,
+    flannel: bool,
+    kube_proxy: Option<Backend>,
+    underpass: Option<PathBuf>,
+    wiring: Wiring,
+}
+
+impl Default for LabBuilder {
+    fn default() -> Self {
+        Self {
+            name: None,
+            nodes: 2,
+            pods: 1,
+            outside: false,
+            ipv6: false,
+            conntrack: false,
+            flannel: false,
+            kube_proxy: None,
+            underpass: None,
+            wiring: Wiring {
+                mtu: 1500,
+                routed_pods: false,
+                routes: true,
+            },
+        }
+    }
+}
+
+impl LabBuilder {
+    /// Calls the lab `name`. Otherwise it gets a name that no other lab has.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// With this many nodes.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// With this many pods on each node.
+    #[must_use]
+    pub fn pods(mut self, pods: usize) -> Self {
+        self.pods = pods;
+        self
+    }
+
+    /// With this MTU on all wires, in bytes of the IP packet.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.wiring.mtu = mtu;
+        self
+    }
+
+    /// Without routes to the other nodes' podCIDRs: somebody else is going to make them.
+    #[must_use]
+    pub fn no_routes(mut self) -> Self {
+        self.wiring.routes = false;
+        self
+    }
+
+    /// With pods on veths of their own and a /32 route to each, as Calico has them, instead of a
+    /// bridge.
+    #[must_use]
+    pub fn routed_pods(mut self) -> Self {
+        self.wiring.routed_pods = true;
+        self
+    }
+
+    /// With a host on the switch that is no node and has no routes to pods.
+    #[must_use]
+    pub fn outside(mut self) -> Self {
+        self.outside = true;
+        self
+    }
+
+    /// With IPv6 on, and with its noise: duplicate address detection, router solicitations.
+    #[must_use]
+    pub fn ipv6(mut self, on: bool) -> Self {
+        self.ipv6 = on;
+        self
+    }
+
+    /// With Flannel's FORWARD and masquerade rules on each node; in kube-proxy's backend, or
+    /// iptables' without kube-proxy.
+    #[must_use]
+    pub fn flannel_rules(mut self, on: bool) -> Self {
+        self.flannel = on;
+        self
+    }
+
+    /// With kube-proxy's rules on each node, so that services can be added.
+    #[must_use]
+    pub fn kube_proxy_rules(mut self, backend: Backend) -> Self {
+        self.kube_proxy = Some(backend);
+        self
+    }
+
+    /// With connection tracking on each node, also where no other rule asks for it.
+    #[must_use]
+    pub fn conntrack(mut self, on: bool) -> Self {
+        self.conntrack = on;
+        self
+    }
+
+    /// With the program `underpass` for [`Lab::start_agent`] and [`Lab::underpass`].
+    #[must_use]
+    pub fn underpass(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.underpass = Some(binary.into());
+        self
+    }
+
+    /// Makes the lab; first takes down what dead processes left of theirs.
+    ///
+    /// # Errors
+    /// When this isn't root, the name is taken, or a command fails; nothing is left then.
+    pub fn build(self) -> Result<Lab> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the lab makes network namespaces: run this as root"
+        );
+        ensure!(
+            (1..=names::MOST_NODES).contains(&self.nodes) && self.pods <= names::MOST_PODS,
+            "a lab has 1 to {} nodes with up to {} pods each",
+            names::MOST_NODES,
+            names::MOST_PODS
+        );
+        let name = self.name.clone().unwrap_or_else(names::fresh_lab_name);
+        names::check_lab_name(&name)?;
+        let record = Record::claim(&name).with_context(|| format!("lab {name}"))?;
+        let mut lab = Lab {
+            switch: Host::new(&name, names::SWITCH),
+            outside: self.outside.then(|| Host::new(&name, names::OUTSIDE)),
+            nodes: (1..=self.nodes).map(|n| Node::new(&name, n)).collect(),
+            backend: self.kube_proxy.unwrap_or(Backend::Iptables),
+            has_kube_proxy: self.kube_proxy.is_some(),
+            underpass: self.underpass.clone(),
+            agents_started: 0.into(),
+            wiring: self.wiring,
+            ipv6: self.ipv6,
+            record,
+        };
+        self.make(&mut lab).with_context(|| format!("lab {name}"))?;
+        Ok(lab)
+    }
+
+    fn make(&self, lab: &mut Lab) -> Result<()> {
+        let plans = (1..=self.nodes)
+            .flat_map(|node| (1..=self.pods).map(move |pod| PodPlan::new(node, pod)));
+        let pods: Vec<_> = plans
+            .map(|plan| (Pod::new(lab.name(), plan.clone()), plan))
+            .collect();
+
+        let mut hosts = vec![&lab.switch];
+        hosts.extend(&lab.outside);
+        hosts.extend(lab.nodes.iter().map(|node| &**node));
+        hosts.extend(pods.iter().map(|(pod, _)| &**pod));
+        lab.add_namespaces(&hosts)?;
+
+        lab.switch
+            .ip(&lab.wiring.switch(&lab.nodes, lab.outside.as_ref()))?;
+        if let Some(outside) = &lab.outside {
+            outside.ip(&Wiring::outside())?;
+        }
+        for node in &lab.nodes {
+            self.make_node(lab, node, &pods)?;
+        }
+        for (pod, plan) in &pods {
+            pod.ip(&lab.wiring.pod(plan))?;
+        }
+        for (pod, plan) in pods {
+            lab.nodes[plan.node - 1].pods.push(pod);
+        }
+        lab.wait_for_links()?;
+        lab.write_nodes_file(&NodesFile::of(&lab.nodes))?;
+        registry::write_json(&lab.record.file("lab.json"), &lab.describe())
+    }
+
+    fn make_node(&self, lab: &Lab, node: &Node, pods: &[(Pod, PodPlan)]) -> Result<()> {
+        node.sysctls(&[
+            ("net.ipv4.ip_forward", "1"),
+            // Distributions differ here; the way back of a packet may be another in our tests.
+            ("net.ipv4.conf.all.rp_filter", "0"),
+            ("net.ipv4.conf.default.rp_filter", "0"),
+        ])?;
+        let bridge_nf = "net.bridge.bridge-nf-call-iptables";
+        if node.has_sysctl(bridge_nf)? {
+            let wanted = self.kube_proxy.is_some() || self.flannel;
+            node.sysctl(bridge_nf, if wanted { "1" } else { "0" })?;
+        }
+        let mut wires = lab.wiring.node(node, self.nodes);
+        for (pod, plan) in pods.iter().filter(|(pod, _)| pod.node() == node.number()) {
+            wires += &lab.wiring.pod_at_node(plan, pod.namespace());
+        }
+        node.ip(&wires)?;
+        if self.flannel {
+            rules::flannel::apply(node, lab.backend)?;
+        }
+        if self.kube_proxy.is_some() {
+            rules::kube_proxy::apply(node, lab.backend)?;
+        }
+        if self.conntrack {
+            rules::track(node, lab.backend)?;
+        }
+        Ok(())
+    }
+}
+
+impl Lab {
+    /// Waits until all wires carry packets.
+    fn wait_for_links(&self) -> Result<()> {
+        let mut ports: Vec<_> = self.nodes.iter().map(|node| node.name()).collect();
+        ports.extend(self.outside.iter().map(|outside| outside.name()));
+        ports.push(names::SWITCH_BRIDGE);
+        self.switch.wait_for_links(&ports)?;
+        for node in &self.nodes {
+            let mut links: Vec<_> = node.pods().iter().map(|pod| pod.node_veth()).collect();
+            links.push(node.uplink());
+            if !self.wiring.routed_pods && !node.pods().is_empty() {
+                links.push(names::POD_BRIDGE);
+            }
+            node.wait_for_links(&links)?;
+            for pod in node.pods() {
+                pod.wait_for_links(&[pod.interface()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the hosts' namespaces, with nothing in them but `lo`.
+    pub(super) fn add_namespaces(&self, hosts: &[&Host]) -> Result<()> {
+        let mut lines = String::new();
+        for host in hosts {
+            self.record.add_namespace(host.namespace())?;
+            lines += &format!("netns add {}\n", host.namespace());
+        }
+        let mut command = std::process::Command::new("ip");
+        command.args(["-batch", "-"]);
+        let output =
+            process::run(command, &lines).context("cannot run ip: is iproute2 installed?")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{}",
+            explain_batch(&lines, said.trim())
+        );
+        if self.ipv6 {
+            return Ok(());
+        }
+        for host in hosts {
+            // Before any link comes up. A kernel without IPv6 has no such sysctl.
+            if host.has_sysctl("net.ipv6.conf.all.disable_ipv6")? {
+                host.sysctls(&[
+                    ("net.ipv6.conf.all.disable_ipv6", "1"),
+                    ("net.ipv6.conf.default.disable_ipv6", "1"),
+                ])?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Sockets with what std doesn't offer: a local port chosen before connecting, large buffers.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::lab::Host;
+
+/// Bytes that a receiver's socket may hold, so that it loses nothing while its thread has to wait.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// How long a process that is being started may hold on to a socket that was closed here.
+const HELD_BY_FORK: Duration = Duration::from_millis(500);
+
+/// The address that means all of one's own, in the family of `like`.
+fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Connects from a port of one's own (0: any) and gives up after `limit`.
+pub(crate) fn connect(
+    host: &Host,
+    local_port: u16,
+    target: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream> {
+    let family = match target {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let local = SocketAddr::new(unspecified(target.ip()), local_port);
+    let connected = host.enter(|| {
+        let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        // Limits connect() as well (socket(7)).
+        let limit = i64::try_from(limit.as_millis())?.max(1);
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(limit))?;
+        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(local))
+            .with_context(|| format!("cannot take local port {local_port}"))?;
+        socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(target)).map_err(
+            |error| match error {
+                Errno::EINPROGRESS => Errno::ETIMEDOUT,
+                other => other,
+            },
+        )?;
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::zero())?;
+        Ok(TcpStream::from(fd))
+    });
+    connected.with_context(|| format!("{}: cannot connect to {target}", host.name()))
+}
+
+/// Listens on a port (0: any) of all of the host's IPv4 addresses.
+pub(crate) fn listen(host: &Host, port: u16) -> Result<TcpListener> {
+    host.enter(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?))
+        .with_context(|| format!("{}: cannot listen on TCP port {port}", host.name()))
+}
+
+/// Wakes whoever waits in `accept`, for good.
+pub(crate) fn stop_listening(listener: &TcpListener) {
+    // ENOTCONN: it has been done before.
+    let _ = socket::shutdown(listener.as_raw_fd(), Shutdown::Both);
+}
+
+/// Breaks a connection off with RST, at once: no FIN, no TIME_WAIT. Closing the socket would do so
+/// a little later where another thread is just starting a process, which holds it until exec.
+pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
+    let nobody = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: the address is as long as is said, and lives until the call returns.
+    let disconnected = unsafe { libc::connect(stream.as_raw_fd(), &raw const nobody, len) };
+    ensure!(
+        disconnected == 0,
+        "cannot reset a connection: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// A UDP socket on a port (0: any) of all of the host's IPv4 addresses, with a large buffer.
+pub(crate) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
+    let bind = || {
+        let end = Instant::now() + HELD_BY_FORK;
+        loop {
+            match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                    thread::yield_now();
+                }
+                bound => return bound,
+            }
+        }
+    };
+    host.enter(|| {
+        let socket = bind()?;
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+        Ok(socket)
+    })
+    .with_context(|| format!("{}: cannot bind UDP port {port}", host.name()))
+}

@@ -1,0 +1,110 @@
+//! Addresses as they stand on the wire: bytes in network order.
+
+use core::fmt;
+
+/// A MAC address (IEEE 802 EUI-48), first byte first.
+pub type Mac = [u8; 6];
+
+/// No MAC address: what an entry without one holds.
+pub const NO_MAC: Mac = [0; 6];
+
+/// Shows a MAC address as people write it: `0a:58:0a:f4:01:02`.
+#[derive(Clone, Copy)]
+pub struct ShowMac(pub Mac);
+
+impl fmt::Display for ShowMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// An IP address of either family, as bytes in network order.
+pub trait Address: Copy + Eq {
+    /// The address folded into 64 bits, for hashing only.
+    fn fold(&self) -> u64;
+    /// True where `self` lies in `network/mask`.
+    fn within(&self, network: &Self, mask: &Self) -> bool;
+}
+
+impl Address for [u8; 4] {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        u64::from(u32::from_ne_bytes(*self))
+    }
+
+    #[inline(always)]
+    fn within(&self, network: &Self, mask: &Self) -> bool {
+        let difference = u32::from_ne_bytes(*self) ^ u32::from_ne_bytes(*network);
+        difference & u32::from_ne_bytes(*mask) == 0
+    }
+}
+
+impl Address for [u8; 16] {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        let all = u128::from_ne_bytes(*self);
+        (all as u64) ^ ((all >> 64) as u64).rotate_left(23)
+    }
+
+    #[inline(always)]
+    fn within(&self, network: &Self, mask: &Self) -> bool {
+        let difference = u128::from_ne_bytes(*self) ^ u128::from_ne_bytes(*network);
+        difference & u128::from_ne_bytes(*mask) == 0
+    }
+}
+
+/// An address block as the programs test it: an address `a` lies in it where
+/// `(a ^ network) & mask == 0`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block<A> {
+    /// The block's first address.
+    pub network: A,
+    /// Ones where the prefix is, zeros behind it.
+    pub mask: A,
+}
+
+impl<A: Address> Block<A> {
+    /// True where `address` lies in this block.
+    #[inline(always)]
+    pub fn contains(&self, address: &A) -> bool {
+        address.within(&self.network, &self.mask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn a_mac_is_shown_as_people_write_it() {
+        assert_eq!(
+            ShowMac([0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x02]).to_string(),
+            "0a:58:0a:f4:01:02"
+        );
+    }
+
+    #[test]
+    fn a_block_contains_its_own_and_nothing_beside() {
+        let block = Block {
+            network: [10, 244, 2, 0],
+            mask: [255, 255, 255, 0],
+        };
+        assert!(block.contains(&[10, 244, 2, 0]));
+        assert!(block.contains(&[10, 244, 2, 255]));
+        assert!(!block.contains(&[10, 244, 3, 0]));
+        let mut network = [0; 16];
+        network[0] = 0xfd;
+        let mut mask = [0; 16];
+        mask[..8].fill(0xff);
+        let block = Block { network, mask };
+        let mut inside = network;
+        inside[15] = 9;
+        assert!(block.contains(&inside));
+        inside[7] = 1;
+        assert!(!block.contains(&inside));
+    }
+}

@@ -1,0 +1,28 @@
+//! What the agent says of itself, for `underpass status` and `underpass detach`; no program reads it.
+
+/// The one entry of the map `agent`. It outlives the agent, as everything pinned does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Seconds since the epoch when this agent started.
+    pub started_unix_s: u64,
+    /// Seconds since the epoch when the nodes were last read without an error; 0: never.
+    pub nodes_read_unix_s: u64,
+    /// Process id, in the agent's own PID namespace.
+    pub pid: u32,
+    /// Interface index of the uplink; 0: none found.
+    pub uplink_ifindex: u32,
+    /// What `net.netfilter.nf_conntrack_tcp_be_liberal` was before we set it to 1: 0 = it was 1 or
+    /// is not ours to restore, 1 = it was 0.
+    pub restore_tcp_be_liberal: u8,
+    /// 1: the agent keeps the kernel's host-gw routes itself (`--routes manage`).
+    pub manages_routes: u8,
+    /// Always 0.
+    pub _pad: [u8; 6],
+    /// This node's name, ended by zeros.
+    pub node_name: [u8; 256],
+    /// The newest error of the nodes' source, ended by zeros; empty: none.
+    pub nodes_error: [u8; 512],
+}
+
+const _: () = assert!(size_of::<Agent>() == 32 + 256 + 512);

@@ -1,0 +1,60 @@
+//! A pod's veth, as the agent knows it from netlink.
+
+use crate::addr::Mac;
+
+/// Whether a veth takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PodState {
+    /// Programs are attached.
+    Attached = 1,
+    /// Left to the kernel: a queueing discipline on the veth shapes or redirects, which must not be
+    /// jumped over.
+    Shaped = 2,
+    /// Left to the kernel: the pod's end of the veth cannot be read.
+    PeerUnknown = 3,
+    /// Left to the kernel: attaching failed; the agent's log says why.
+    AttachFailed = 4,
+}
+
+/// Value of the map `pods`: what the agent knows of a veth. `to_pod` learns an endpoint only for the
+/// MAC that stands here, so that a frame which a bridge floods teaches nothing on the wrong ports.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// MAC of the pod's end of the veth.
+    pub mac: Mac,
+    /// A [`PodState`].
+    pub state: u8,
+    /// Always 0.
+    pub _pad: u8,
+    /// Name of the host's end, ended by zeros.
+    pub name: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Pod>() == 24);
+
+impl PodState {
+    /// All states.
+    pub const ALL: [Self; 4] = [
+        Self::Attached,
+        Self::Shaped,
+        Self::PeerUnknown,
+        Self::AttachFailed,
+    ];
+
+    /// The state of that number, where there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// Its name in JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Shaped => "shaped",
+            Self::PeerUnknown => "peer_unknown",
+            Self::AttachFailed => "attach_failed",
+        }
+    }
+}

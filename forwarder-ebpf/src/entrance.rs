@@ -1,0 +1,266 @@
+//! The entrances: a packet takes the fast path here, or is stamped and left to the kernel.
+
+use underpass_common::{
+    flow::{Direction, Entrance, Flow, FlowKey, WayOut},
+    settings::{Offload, Settings},
+    tag,
+    verdict::{Hook, Verdict},
+};
+
+use crate::{
+    family::{Family, V4},
+    flow::{self, Cached},
+    maps,
+    packet::Skb,
+    parse::{Kind, Packet, parse},
+    redirect, rewrite, stats,
+};
+
+/// `TCX_NEXT` (TCX) and `TC_ACT_UNSPEC` (clsact): whoever comes after us, and then the kernel.
+/// Not `TC_ACT_OK`, which would overwrite `tc_index` with a class id.
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
+
+/// Ingress of a pod's host-side veth.
+#[inline(always)]
+pub fn from_pod(skb: &Skb) -> i32 {
+    enter::<V4, FromPod>(skb)
+}
+
+/// Ingress of the uplink.
+#[inline(always)]
+pub fn from_wire(skb: &Skb) -> i32 {
+    enter::<V4, FromWire>(skb)
+}
+
+/// What differs between the two entrances.
+trait Side {
+    const HOOK: Hook;
+
+    /// Where the packet came in, as far as a confirmation depends on it.
+    fn entrance<A>(skb: &Skb, packet: &Packet<A>) -> Entrance;
+    /// True where the packet belongs to this node's pods.
+    fn is_pod_traffic<F: Family>(settings: &Settings, packet: &Packet<F::Addr>) -> bool;
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr>;
+    /// This side's direction of a flow, and the opposite one.
+    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction);
+    /// The way out as trie or endpoints have it now.
+    fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict>;
+    /// True where a packet may pass by the trie alone, without a confirmation.
+    fn may_always<F: Family>(packet: &Packet<F::Addr>, entrance: &Entrance) -> bool;
+    /// Leaves a note for the exit, beside the tag.
+    fn note(entrance: Entrance);
+    fn redirect(skb: &Skb, way_out: &WayOut) -> i32;
+}
+
+/// A packet's way: parse, flow, route, rewrite, redirect.
+#[inline(always)]
+fn enter<F: Family, S: Side>(skb: &Skb) -> i32 {
+    let (packet, way_out) = match decide::<F, S>(skb) {
+        Ok(decision) => decision,
+        Err(verdict) => {
+            stats::count(skb, S::HOOK, verdict);
+            return NEXT;
+        }
+    };
+    // From here on the packet is ours: redirected or dropped.
+    if rewrite::rewrite::<F>(skb, &packet, &way_out).is_err() {
+        stats::count(skb, S::HOOK, Verdict::Dropped);
+        return DROP;
+    }
+    stats::count(skb, S::HOOK, Verdict::Fast);
+    S::redirect(skb, &way_out)
+}
+
+/// Everything that can still say "the kernel's", before the first write.
+#[inline(always)]
+fn decide<F: Family, S: Side>(skb: &Skb) -> Result<(Packet<F::Addr>, WayOut), Verdict> {
+    // Whatever stands there comes from a pod or from another hook of ours: it is no witness here.
+    skb.set_witness(tag::NONE);
+    let settings = maps::settings().ok_or(Verdict::Off)?;
+    if settings.offload == Offload::Off as u8 {
+        return Err(Verdict::Off);
+    }
+    let packet = parse::<F>(skb)?;
+    if !S::is_pod_traffic::<F>(settings, &packet) {
+        return Err(Verdict::NotPodTraffic);
+    }
+    if S::HOOK as u32 == Hook::FromWire as u32 && !skb.is_for_this_host() {
+        return Err(Verdict::NotForUs);
+    }
+    let entrance = S::entrance(skb, &packet);
+    let decision = route::<F, S>(skb, &packet, &entrance, settings);
+    match decision {
+        Ok(way_out) => Ok((packet, way_out)),
+        Err(verdict) => {
+            skb.set_witness(tag::tag(settings.tag_seed, &packet.tuple, &entrance));
+            S::note(entrance);
+            Err(verdict)
+        }
+    }
+}
+
+/// The way out of a packet that may be fast.
+#[inline(always)]
+fn route<F: Family, S: Side>(
+    skb: &Skb,
+    packet: &Packet<F::Addr>,
+    entrance: &Entrance,
+    settings: &Settings,
+) -> Result<WayOut, Verdict> {
+    let way_out = if settings.offload == Offload::Always as u8 {
+        if !S::may_always::<F>(packet, entrance) {
+            return Err(Verdict::OtherEntrance);
+        }
+        S::look_up::<F>(packet)?
+    } else {
+        confirmed::<F, S>(packet, entrance, settings)?
+    };
+    if packet.hops <= 1 {
+        return Err(Verdict::TtlExpired);
+    }
+    redirect::check(skb, packet, &way_out)?;
+    Ok(way_out)
+}
+
+/// The way out of a direction that the kernel has confirmed.
+#[inline(always)]
+fn confirmed<F: Family, S: Side>(
+    packet: &Packet<F::Addr>,
+    entrance: &Entrance,
+    settings: &Settings,
+) -> Result<WayOut, Verdict> {
+    if packet.kind == Kind::Other {
+        return Err(Verdict::Protocol);
+    }
+    let flow = F::flow(&S::key::<F>(packet));
+    if let Kind::Tcp(flags) = packet.kind
+        && (flags.is_syn() || !flags.is_ack())
+    {
+        if let Some(flow) = flow
+            && flags.is_syn()
+        {
+            let (own, other) = S::directions(flow);
+            flow::forget_on_syn(own, other, flags.is_ack());
+        }
+        return Err(Verdict::TcpOpening);
+    }
+    let (own, _) = S::directions(flow.ok_or(Verdict::Unconfirmed)?);
+    match flow::way_out(own, entrance, packet.kind, settings)? {
+        Cached::Fresh(way_out) => Ok(way_out),
+        Cached::Outdated => {
+            let way_out = S::look_up::<F>(packet)?;
+            flow::refresh(own, way_out, settings);
+            Ok(way_out)
+        }
+    }
+}
+
+struct FromPod;
+
+impl Side for FromPod {
+    const HOOK: Hook = Hook::FromPod;
+
+    #[inline(always)]
+    fn entrance<A>(skb: &Skb, packet: &Packet<A>) -> Entrance {
+        Entrance {
+            ifindex: skb.ifindex(),
+            mac: packet.dst_mac,
+            _pad: [0; 2],
+        }
+    }
+
+    #[inline(always)]
+    fn is_pod_traffic<F: Family>(settings: &Settings, packet: &Packet<F::Addr>) -> bool {
+        F::is_own(settings, &packet.tuple.src)
+    }
+
+    #[inline(always)]
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr> {
+        packet.tuple.from_pod()
+    }
+
+    #[inline(always)]
+    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction) {
+        (flow::egress(flow), flow::ingress(flow))
+    }
+
+    #[inline(always)]
+    fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
+        match F::route(packet.tuple.dst) {
+            Some(route) if !route.is_kernels() => Ok((*route).into()),
+            _ => Err(Verdict::NoRoute),
+        }
+    }
+
+    #[inline(always)]
+    fn may_always<F: Family>(packet: &Packet<F::Addr>, entrance: &Entrance) -> bool {
+        match F::endpoint(&packet.tuple.src) {
+            Some(endpoint) => {
+                endpoint.ifindex == entrance.ifindex && endpoint.gateway_mac == entrance.mac
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn note(entrance: Entrance) {
+        if let Some(last) = maps::LAST_STAMPED.get_ptr_mut(0) {
+            // SAFETY: this CPU's own entry.
+            unsafe { *last = entrance }
+        }
+    }
+
+    #[inline(always)]
+    fn redirect(skb: &Skb, way_out: &WayOut) -> i32 {
+        redirect::to_wire(skb, way_out)
+    }
+}
+
+struct FromWire;
+
+impl Side for FromWire {
+    const HOOK: Hook = Hook::FromWire;
+
+    #[inline(always)]
+    fn entrance<A>(_: &Skb, _: &Packet<A>) -> Entrance {
+        Entrance::WIRE
+    }
+
+    #[inline(always)]
+    fn is_pod_traffic<F: Family>(settings: &Settings, packet: &Packet<F::Addr>) -> bool {
+        F::is_own(settings, &packet.tuple.dst)
+    }
+
+    #[inline(always)]
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr> {
+        packet.tuple.to_pod()
+    }
+
+    #[inline(always)]
+    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction) {
+        (flow::ingress(flow), flow::egress(flow))
+    }
+
+    #[inline(always)]
+    fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
+        match F::endpoint(&packet.tuple.dst) {
+            Some(endpoint) => Ok((*endpoint).into()),
+            None => Err(Verdict::NoEndpoint),
+        }
+    }
+
+    #[inline(always)]
+    fn may_always<F: Family>(_: &Packet<F::Addr>, _: &Entrance) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn note(_: Entrance) {}
+
+    #[inline(always)]
+    fn redirect(skb: &Skb, way_out: &WayOut) -> i32 {
+        redirect::to_pod(skb, way_out)
+    }
+}

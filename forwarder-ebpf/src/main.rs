@@ -1,0 +1,60 @@
+//! Underpass's BPF programs: two entrances, where a packet may take the fast path, and two exits,
+//! where the kernel shows what it does with those that may not yet.
+//!
+//! An entrance reads, top to bottom: parse, flow, route, rewrite, redirect. Until the rewrite every
+//! way out is "the kernel's", with the packet untouched; after it a packet is redirected or dropped.
+#![no_std]
+#![no_main]
+#![expect(
+    missing_docs,
+    reason = "`#[classifier]` drops the docs of the programs"
+)]
+
+mod entrance;
+mod exit;
+mod family;
+mod flow;
+mod maps;
+mod packet;
+mod parse;
+mod redirect;
+mod rewrite;
+mod stats;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use packet::Skb;
+
+/// Ingress of a pod's host-side veth: what a pod sends.
+#[classifier]
+pub fn from_pod(ctx: TcContext) -> i32 {
+    entrance::from_pod(&Skb::new(&ctx))
+}
+
+/// Egress of the uplink: what the kernel sends to other nodes.
+#[classifier]
+pub fn to_wire(ctx: TcContext) -> i32 {
+    exit::to_wire(&Skb::new(&ctx))
+}
+
+/// Ingress of the uplink: what other nodes send.
+#[classifier]
+pub fn from_wire(ctx: TcContext) -> i32 {
+    entrance::from_wire(&Skb::new(&ctx))
+}
+
+/// Egress of a pod's host-side veth: what the kernel delivers to a pod.
+#[classifier]
+pub fn to_pod(ctx: TcContext) -> i32 {
+    exit::to_pod(&Skb::new(&ctx))
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel takes programs under a GPL-compatible licence only, for the helpers they call.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,60 @@
+//! The maps, pinned and shown by `bpftool` under the names that stand in `#[btf_map]`.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    macros::btf_map,
+};
+use underpass_common::{
+    agent::Agent,
+    endpoint::Endpoint,
+    flow::{Entrance, Flow, FlowKey},
+    peer::{Peer, PeerName},
+    pod::Pod,
+    route::Route,
+    settings::Settings,
+    verdict::{COUNTS, Count},
+};
+
+/// PodCIDRs of peers, and exceptions among them.
+pub const MAX_ROUTES: usize = 65_536;
+/// Pods of this node: Kubernetes recommends at most 110.
+pub const MAX_PODS: usize = 4_096;
+/// Flows, where the agent asks for no other number (`--max-flows`).
+pub const MAX_FLOWS: usize = 65_536;
+
+#[btf_map(name = "routes_v4")]
+pub static ROUTES_V4: LpmTrie<[u8; 4], Route, MAX_ROUTES> = LpmTrie::new();
+
+#[btf_map(name = "endpoints_v4")]
+pub static ENDPOINTS_V4: HashMap<[u8; 4], Endpoint, MAX_PODS> = HashMap::new();
+
+#[btf_map(name = "flows_v4")]
+pub static FLOWS_V4: LruHashMap<FlowKey<[u8; 4]>, Flow, MAX_FLOWS> = LruHashMap::new();
+
+#[btf_map(name = "verdicts")]
+pub static VERDICTS: PerCpuArray<Count, { COUNTS as usize }> = PerCpuArray::new();
+
+#[btf_map(name = "settings")]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map(name = "pods")]
+pub static PODS: HashMap<u32, Pod, MAX_PODS> = HashMap::new();
+
+/// Where the last pod packet that this CPU stamped had come in. Only a hint: an exit believes it
+/// where the packet's own tag agrees.
+#[btf_map(name = "last_stamped")]
+pub static LAST_STAMPED: PerCpuArray<Entrance, 1> = PerCpuArray::new();
+
+/// For people: no program reads it.
+#[btf_map(name = "peers")]
+static PEERS: HashMap<PeerName, Peer, MAX_ROUTES> = HashMap::new();
+
+/// For people and for `underpass detach`: no program reads it.
+#[btf_map(name = "agent")]
+static AGENT: Array<Agent, 1> = Array::new();
+
+/// The agent's settings.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}

@@ -1,0 +1,99 @@
+//! Builds the BPF object, so that it can be embedded: `cargo build` alone is enough once
+//! `cargo xtask setup` has brought the tools.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "bpfel-unknown-none";
+
+fn main() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in its workspace");
+    for watched in ["forwarder-ebpf", "common", "Cargo.lock", "target/tools/bin"] {
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(watched).display()
+        );
+    }
+    println!("cargo::rerun-if-env-changed=PATH");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    match build(workspace, &out) {
+        Ok(()) => {}
+        Err(reason) => {
+            println!("cargo::error={reason}");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn build(workspace: &Path, out: &Path) -> Result<(), String> {
+    let linker = bpf_linker(workspace)
+        .ok_or("bpf-linker is missing, which links the BPF programs: run `cargo xtask setup`")?;
+    if !rust_src()?.exists() {
+        return Err("the Rust component rust-src is missing, from which `core` is built for BPF: run `cargo xtask setup`".into());
+    }
+    // One target directory for all profiles, beside theirs, so that `core` is compiled once.
+    let target_dir = out.ancestors().nth(4).unwrap_or(out).join("bpf");
+    let flags = [
+        "-Cdebuginfo=2".to_owned(),
+        format!("-Clinker={}", linker.display()),
+        "-Clink-arg=--btf".to_owned(),
+    ];
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--package", "underpass-ebpf", "--release"])
+        .args(["-Z", "build-std=core", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    // What the outer cargo (or clippy) set up for the host must not reach the BPF build.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let inner =
+            text == "CARGO_HOME" || text == "CARGO_NET_OFFLINE" || text == "CARGO_HTTP_PROXY";
+        let host = ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY"];
+        if host.iter().any(|prefix| text.starts_with(prefix)) && !inner {
+            cargo.env_remove(&name);
+        }
+    }
+    // The BPF target is not in stable's promise; `core` for it comes from source. That is the one
+    // crate for which the compiler's unstable switches are on.
+    cargo
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    let status = cargo
+        .status()
+        .map_err(|error| format!("cannot run cargo for the BPF programs: {error}"))?;
+    if !status.success() {
+        return Err("building the BPF programs failed; cargo's messages stand above".into());
+    }
+    let object = target_dir.join(TARGET).join("release/underpass");
+    std::fs::copy(&object, out.join("underpass.o"))
+        .map(drop)
+        .map_err(|error| format!("cannot copy {}: {error}", object.display()))
+}
+
+/// The linker that setup installed, else one on the PATH.
+fn bpf_linker(workspace: &Path) -> Option<PathBuf> {
+    let installed = workspace.join("target/tools/bin/bpf-linker");
+    let on_path = env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| env::split_paths(&path).collect::<Vec<_>>())
+        .map(|dir| dir.join("bpf-linker"));
+    std::iter::once(installed)
+        .chain(on_path)
+        .find(|path| path.is_file())
+}
+
+/// Where rust-src puts `core`.
+fn rust_src() -> Result<PathBuf, String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .output()
+        .map_err(|error| format!("cannot run rustc: {error}"))?;
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(Path::new(&sysroot).join("lib/rustlib/src/rust/library/core"))
+}

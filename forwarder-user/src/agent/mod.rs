@@ -1,0 +1,311 @@
+//! The node agent: one loop, one writer.
+//!
+//! ```text
+//! absorb events -> desired = plan(world) -> changes = diff(actual, desired) -> apply
+//! ```
+//!
+//! Nothing is applied before the nodes and the kernel have both been read once. When the agent ends,
+//! everything it set up stays and goes on working: programs, links and maps are pinned.
+
+mod liberal;
+mod report;
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, error, info, warn};
+use underpass_common::endpoint::Endpoint;
+
+use crate::apply::Applier;
+use crate::config::{Config, UplinkChoice};
+use crate::datapath::attach::Mechanism;
+use crate::datapath::pins::AgentLock;
+use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::metrics::{self, Health};
+use crate::plan::plan;
+use crate::world::World;
+use crate::world::netlink::{Event, Events, Netlink};
+use crate::world::nodes_file::{NodesFile, watch};
+use liberal::BeLiberal;
+use report::Reporter;
+
+/// How often the kernel's state is read whole, should an event have been missed.
+const RESYNC: Duration = Duration::from_secs(60);
+/// How often the endpoints are looked at: the programs learn them without telling.
+const ENDPOINTS: Duration = Duration::from_secs(1);
+/// How soon a failed attempt is repeated.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the agent needs besides the plan's [`Config`].
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The nodes.
+    pub nodes_file: PathBuf,
+    /// Where everything is pinned.
+    pub pins: Pins,
+    /// Entries of the flow table.
+    pub max_flows: u32,
+    /// Set `nf_conntrack_tcp_be_liberal` to 1.
+    pub set_be_liberal: bool,
+    /// Serve health and metrics here.
+    pub listen: Option<SocketAddr>,
+}
+
+/// A running agent.
+pub struct Agent {
+    config: Config,
+    nodes_file: NodesFile,
+    netlink: Netlink,
+    events: Events,
+    world: World,
+    applier: Applier,
+    reporter: Reporter,
+    liberal: BeLiberal,
+    health: Arc<Health>,
+    known_endpoints: BTreeMap<IpAddr, Endpoint>,
+    /// Something has changed and is not applied yet; not before this moment.
+    due: Option<Instant>,
+    /// The mirror of the kernel may lack something.
+    needs_resync: bool,
+    _lock: AgentLock,
+}
+
+impl Agent {
+    /// Loads the programs, and reads what the kernel has. Attaches nothing yet.
+    ///
+    /// # Errors
+    /// Where this machine is not fit, or another agent is at work here: one sentence.
+    pub async fn start(config: Config, options: AgentOptions) -> Result<Self> {
+        let pins = options.pins;
+        pins.create()?;
+        let lock = pins.lock()?;
+        let loaded = load(
+            &pins,
+            LoadOptions {
+                max_flows: options.max_flows,
+            },
+        )?;
+        if let Some(reason) = &loaded.started_afresh {
+            warn!(
+                "the maps of an earlier agent cannot be kept, starting with empty ones: {reason}"
+            );
+        }
+        let before = loaded.maps.agent()?;
+        let (netlink, events) = Netlink::connect()?;
+        let kernel = netlink.read_all().await?;
+        let health = Arc::new(Health::default());
+        if let Some(address) = options.listen {
+            metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
+        }
+        let reporter = Reporter::new(&config, unix_now());
+        let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
+        let applier = Applier::new(loaded, attachments, &config)?;
+        info!(node = config.node_name, offload = ?config.offload, "agent started");
+        Ok(Self {
+            nodes_file: NodesFile::new(options.nodes_file),
+            netlink,
+            events,
+            world: World {
+                nodes: None,
+                kernel,
+            },
+            applier,
+            reporter,
+            liberal: BeLiberal::new(options.set_be_liberal, before.restore_tcp_be_liberal == 1),
+            health,
+            known_endpoints: BTreeMap::new(),
+            due: None,
+            needs_resync: false,
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// Runs until told to stop (SIGTERM, SIGINT), and leaves everything in place then.
+    ///
+    /// # Errors
+    /// Where the nodes file cannot be watched or the kernel no longer tells what happens.
+    pub async fn run(mut self) -> Result<()> {
+        let mut watch = watch(self.nodes_file.path())?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut resync = interval(RESYNC);
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut endpoints = interval(ENDPOINTS);
+        endpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.read_nodes().await;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                events = self.events.next() => self.absorb(events?).await,
+                () = watch.changed() => self.read_nodes().await,
+                _ = resync.tick() => self.resync().await,
+                _ = endpoints.tick() => self.look_at_endpoints(),
+                () = at(self.due) => self.reconcile().await,
+            }
+        }
+        info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
+        Ok(())
+    }
+
+    async fn absorb(&mut self, events: Vec<Event>) {
+        match self
+            .netlink
+            .absorb_batch(&mut self.world.kernel, events)
+            .await
+        {
+            Ok(absorbed) => {
+                if absorbed.rules_changed {
+                    info!("policy rules have changed: every flow is confirmed anew");
+                    self.applier.doubt_confirmations();
+                }
+                if absorbed.changed {
+                    self.mark_due(Duration::ZERO);
+                }
+            }
+            Err(error) => {
+                warn!("what the kernel reported cannot be followed: {error:#}");
+                self.needs_resync = true;
+                self.mark_due(RETRY);
+            }
+        }
+    }
+
+    async fn resync(&mut self) {
+        match self.netlink.read_all().await {
+            Ok(kernel) => {
+                if kernel.rules != self.world.kernel.rules {
+                    self.applier.doubt_confirmations();
+                }
+                self.world.kernel = kernel;
+                self.needs_resync = false;
+                self.applier.forget_what_was_written();
+                self.mark_due(Duration::ZERO);
+            }
+            Err(error) => {
+                warn!("the kernel's network state cannot be read: {error:#}");
+                self.needs_resync = true;
+                self.mark_due(RETRY);
+            }
+        }
+    }
+
+    /// Reads the nodes; where that fails the last good ones stay.
+    async fn read_nodes(&mut self) {
+        let file = self.nodes_file.clone();
+        let read = tokio::task::spawn_blocking(move || file.read()).await;
+        match read {
+            Ok(Ok(nodes)) => {
+                self.reporter.nodes_read(nodes.warnings, unix_now());
+                self.world.nodes = Some(nodes.nodes);
+            }
+            Ok(Err(error)) => {
+                let kept = self.world.nodes.is_some();
+                self.reporter.nodes_failed(error.to_string(), kept);
+            }
+            Err(error) => error!("reading the nodes file ended badly: {error}"),
+        }
+        self.mark_due(Duration::ZERO);
+    }
+
+    /// An address that moved to another veth, or is gone, must not be reached by a cached way out.
+    fn look_at_endpoints(&mut self) {
+        let endpoints = match self.applier.endpoints() {
+            Ok(endpoints) => endpoints,
+            Err(error) => return warn!("endpoints cannot be read: {error:#}"),
+        };
+        let moved = self
+            .known_endpoints
+            .iter()
+            .any(|(address, known)| endpoints.get(address) != Some(known));
+        if moved {
+            debug!("an endpoint has changed");
+            self.applier.bump_generation();
+        }
+        if moved || endpoints.len() != self.known_endpoints.len() {
+            self.mark_due(Duration::ZERO);
+        }
+        self.known_endpoints = endpoints;
+    }
+
+    async fn reconcile(&mut self) {
+        self.due = None;
+        if self.needs_resync {
+            return self.resync().await;
+        }
+        self.resolve_uplink().await;
+        let Some(plan) = plan(&self.config, &self.world) else {
+            self.report_without_plan();
+            return;
+        };
+        self.reporter.tell_problems(&plan.problems);
+        match self
+            .applier
+            .apply(&self.netlink, &self.world.kernel, &plan)
+            .await
+        {
+            Ok(()) => {
+                self.health.reconciled();
+                self.reporter.applied();
+            }
+            Err(error) => {
+                self.health.failed();
+                self.reporter.apply_failed(&format!("{error:#}"));
+                self.mark_due(RETRY);
+            }
+        }
+        self.liberal.keep();
+        let record = self.reporter.record(
+            plan.uplink.as_ref().map(|uplink| uplink.ifindex),
+            self.liberal.restores(),
+        );
+        if let Err(error) = self.applier.write_record(&record) {
+            warn!("{error:#}");
+        }
+    }
+
+    /// Asks the kernel anew by which interface it reaches the address of `--iface-can-reach`.
+    async fn resolve_uplink(&mut self) {
+        if let UplinkChoice::Reach { target, ifindex } = &mut self.config.uplink {
+            match self.netlink.route_to(*target).await {
+                Ok(found) => *ifindex = found,
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+    }
+
+    /// The nodes have never been read: `status` should say so.
+    fn report_without_plan(&mut self) {
+        let record = self.reporter.record(None, self.liberal.restores());
+        if let Err(error) = self.applier.write_record(&record) {
+            warn!("{error:#}");
+        }
+    }
+
+    fn mark_due(&mut self, after: Duration) {
+        let moment = Instant::now() + after;
+        self.due = Some(self.due.map_or(moment, |due| due.min(moment)));
+    }
+}
+
+/// Waits for a moment; for none, for ever.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs())
+}

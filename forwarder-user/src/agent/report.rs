@@ -1,0 +1,130 @@
+//! What the agent tells: log lines, each once, and its record for `underpass status`.
+
+use std::collections::BTreeSet;
+
+use tracing::{error, info, warn};
+use underpass_common::agent::Agent as Record;
+
+use crate::config::{Config, RoutesMode};
+use crate::plan::Problem;
+
+/// Tells what is new, and keeps quiet about what has been told.
+pub struct Reporter {
+    record: Record,
+    nodes_error: Option<String>,
+    node_warnings: BTreeSet<String>,
+    problems: BTreeSet<String>,
+    apply_error: Option<String>,
+}
+
+impl Reporter {
+    /// A reporter of an agent that starts now.
+    pub fn new(config: &Config, started_unix_s: u64) -> Self {
+        let mut node_name = [0; 256];
+        put_text(&mut node_name, &config.node_name);
+        Self {
+            record: Record {
+                started_unix_s,
+                nodes_read_unix_s: 0,
+                pid: std::process::id(),
+                uplink_ifindex: 0,
+                restore_tcp_be_liberal: 0,
+                manages_routes: u8::from(config.routes == RoutesMode::Manage),
+                _pad: [0; 6],
+                node_name,
+                nodes_error: [0; 512],
+            },
+            nodes_error: None,
+            node_warnings: BTreeSet::new(),
+            problems: BTreeSet::new(),
+            apply_error: None,
+        }
+    }
+
+    /// The nodes were read, but for the items that `warnings` name.
+    pub fn nodes_read(&mut self, warnings: Vec<String>, now_unix_s: u64) {
+        self.record.nodes_read_unix_s = now_unix_s;
+        if self.nodes_error.take().is_some() {
+            info!("the nodes can be read again");
+        }
+        let warnings: BTreeSet<_> = warnings.into_iter().collect();
+        for new in warnings.difference(&self.node_warnings) {
+            warn!("{new}");
+        }
+        self.node_warnings = warnings;
+    }
+
+    /// The nodes could not be read; `kept` tells whether there are older ones to go on with.
+    pub fn nodes_failed(&mut self, text: String, kept: bool) {
+        if self.nodes_error.as_ref() != Some(&text) {
+            match kept {
+                true => error!("{text} (the last good nodes stay)"),
+                false => error!("{text} (nothing is set up before the nodes are read)"),
+            }
+            self.nodes_error = Some(text);
+        }
+    }
+
+    /// Tells of problems that are new, and of those that have gone.
+    pub fn tell_problems(&mut self, problems: &[Problem]) {
+        let problems: BTreeSet<_> = problems.iter().map(ToString::to_string).collect();
+        for new in problems.difference(&self.problems) {
+            warn!("{new}");
+        }
+        for gone in self.problems.difference(&problems) {
+            info!("no longer so: {gone}");
+        }
+        self.problems = problems;
+    }
+
+    /// What was wanted has been applied.
+    pub fn applied(&mut self) {
+        if self.apply_error.take().is_some() {
+            info!("everything could be applied again");
+        }
+    }
+
+    /// What was wanted could not be applied.
+    pub fn apply_failed(&mut self, text: &str) {
+        if self.apply_error.as_deref() != Some(text) {
+            error!("{text} (tried again every second)");
+            self.apply_error = Some(text.to_owned());
+        }
+    }
+
+    /// The record as it stands now.
+    pub fn record(&mut self, uplink_ifindex: Option<u32>, restore_be_liberal: bool) -> Record {
+        self.record.uplink_ifindex = uplink_ifindex.unwrap_or(0);
+        self.record.restore_tcp_be_liberal = u8::from(restore_be_liberal);
+        self.record.nodes_error = [0; 512];
+        put_text(
+            &mut self.record.nodes_error,
+            self.nodes_error.as_deref().unwrap_or(""),
+        );
+        self.record
+    }
+}
+
+/// Puts text into a field that ends in zeros, cut at a character's boundary where it is too long.
+fn put_text(field: &mut [u8], text: &str) {
+    let mut end = text.len().min(field.len() - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    field[..end].copy_from_slice(&text.as_bytes()[..end]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_between_characters() {
+        let mut field = [0; 5];
+        put_text(&mut field, "abcd");
+        assert_eq!(&field, b"abcd\0");
+        let mut field = [0; 5];
+        put_text(&mut field, "abc\u{20ac}");
+        assert_eq!(&field, b"abc\0\0");
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::datapath::pins::DEFAULT_DIR;
+
+/// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
+#[derive(Debug, Parser)]
+#[command(name = "underpass", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `underpass` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the node agent
+    Agent(Box<AgentArgs>),
+    /// One screen: what works, what does not, what share of packets is fast
+    Status(ReadArgs),
+    /// The other nodes, and what became of each
+    Peers(ReadArgs),
+    /// The pods of this node: their veths, and what has been learned of them
+    Pods(ReadArgs),
+    /// The flows that the kernel has been seen to forward
+    Flows(FlowsArgs),
+    /// Is this machine fit? Every precondition, with what to do about it
+    Check(ReadArgs),
+    /// Take everything out again: programs, maps, routes, neighbours, sysctls
+    Detach(DetachArgs),
+}
+
+/// Where the pins are.
+#[derive(Clone, Debug, Args)]
+pub struct PinArgs {
+    /// Directory on a BPF file system where maps, programs and links are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR, env = "UNDERPASS_BPFFS")]
+    pub bpffs: PathBuf,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs; its form is stable
+    Json,
+}
+
+/// What all reading commands take.
+#[derive(Clone, Debug, Args)]
+pub struct ReadArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `underpass flows`.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArgs {
+    /// What all reading commands take.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Only flows with this pod or far end
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+}
+
+/// `underpass detach`.
+#[derive(Clone, Debug, Args)]
+pub struct DetachArgs {
+    /// Where the pins are.
+    #[command(flatten)]
+    pub pins: PinArgs,
+}
+
+/// Which packets may take the fast path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OffloadMode {
+    /// Those of directions that the kernel itself has forwarded before
+    #[default]
+    Confirmed,
+    /// All that the trie has an answer for: for machines without NAT and policy
+    Always,
+}
+
+/// Who keeps the kernel's routes to the podCIDRs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RoutesMode {
+    /// The CNI that is there; they are only looked at
+    #[default]
+    Observe,
+    /// Underpass: added, kept and removed under route protocol 85; others' are never touched
+    Manage,
+}
+
+/// What to do about `net.netfilter.nf_conntrack_tcp_be_liberal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BeLiberal {
+    /// Set it to 1, and put it back on detach
+    #[default]
+    Set,
+    /// Leave it alone: connections that fall back to the kernel in mid-stream may be taken for
+    /// INVALID there
+    Leave,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `underpass agent`.
+#[derive(Clone, Debug, Args)]
+pub struct AgentArgs {
+    /// This node's name, as the cluster knows it
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: String,
+    /// Kubernetes List of Nodes, YAML or JSON (`kubectl get nodes -o yaml`); watched
+    #[arg(long, value_name = "FILE")]
+    pub nodes_file: PathBuf,
+    /// Which uplink.
+    #[command(flatten)]
+    pub uplink: UplinkArgs,
+    /// Take podCIDRs only within this block; may be given more than once
+    #[arg(long, value_name = "CIDR")]
+    pub cluster_cidr: Vec<IpNet>,
+    /// Which packets may take the fast path
+    #[arg(long, value_enum, default_value_t)]
+    pub offload: OffloadMode,
+    /// Who keeps the kernel's host-gw routes
+    #[arg(long, value_enum, default_value_t)]
+    pub routes: RoutesMode,
+    /// What to do about net.netfilter.nf_conntrack_tcp_be_liberal
+    #[arg(long, value_enum, default_value_t)]
+    pub tcp_be_liberal: BeLiberal,
+    /// Entries of the flow table
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub max_flows: u32,
+    /// Where the pins go.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// How log lines look; RUST_LOG chooses which
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// Which interface leads to the other nodes. Without any of these: the one that holds this node's
+/// InternalIP, else that of the default route.
+#[derive(Clone, Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct UplinkArgs {
+    /// Uplink by name
+    #[arg(long, value_name = "NAME")]
+    pub iface: Option<String>,
+    /// Uplink by a regular expression that its whole name matches
+    #[arg(long, value_name = "REGEX")]
+    pub iface_regex: Option<regex::Regex>,
+    /// Uplink by which this address is reached
+    #[arg(long, value_name = "IP")]
+    pub iface_can_reach: Option<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_way_to_name_the_uplink_at_a_time() {
+        let parsed = Cli::try_parse_from([
+            "underpass",
+            "agent",
+            "--node-name=a",
+            "--nodes-file=b",
+            "--iface=eth0",
+            "--iface-regex=eth.*",
+        ]);
+        assert!(parsed.is_err());
+    }
+}

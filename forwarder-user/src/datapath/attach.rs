@@ -1,0 +1,275 @@
+//! Programs on devices: TCX links from Linux 6.6 on, filters of a clsact qdisc before.
+//!
+//! What is attached is read from the kernel each time, never remembered: a device that went and came
+//! again under the same index has none of our links, whatever its pin is called.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use anyhow::{Context as _, Result, bail};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, Link as _, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::sys::SyscallError;
+use aya::util::KernelVersion;
+use tracing::debug;
+use underpass_common::verdict::Hook;
+
+use super::load::program;
+use super::{Pins, link_info, pins};
+
+/// Priority of our filters where there is no TCX. One of its own, so that no other filter is
+/// replaced; high, so that those of others run first and we see what they leave.
+const FILTER_PRIORITY: u16 = 0xc0de;
+/// Handle of our filters.
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How programs are attached on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// TCX links (Linux 6.6): pinned, replaced atomically, ordered among those of others.
+    Tcx,
+    /// Filters of a clsact qdisc, in direct-action mode. The pin in `links/` is the program's.
+    Clsact,
+}
+
+impl Mechanism {
+    /// What this kernel offers.
+    pub fn of_this_kernel() -> Self {
+        if KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(6, 6, 0)) {
+            Self::Tcx
+        } else {
+            Self::Clsact
+        }
+    }
+}
+
+/// Attaches and detaches our programs.
+pub struct Attachments {
+    pins: Pins,
+    mechanism: Mechanism,
+}
+
+/// A device by index and by name: aya wants the name, and a name can have moved to another device.
+#[derive(Clone, Copy, Debug)]
+pub struct Device<'a> {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: &'a str,
+}
+
+impl Attachments {
+    /// Works on the pins of one node.
+    pub fn new(pins: Pins, mechanism: Mechanism) -> Self {
+        Self { pins, mechanism }
+    }
+
+    /// What is attached now. Pins whose device is gone are removed on the way.
+    ///
+    /// # Errors
+    /// Where the pins cannot be read.
+    pub fn attached(&self) -> Result<BTreeSet<(Hook, u32)>> {
+        let mut attached = BTreeSet::new();
+        for (hook, ifindex) in self.pinned()? {
+            if self.is_alive(hook, ifindex)? {
+                attached.insert((hook, ifindex));
+            } else {
+                debug!(hook = hook.name(), ifindex, "its device is gone");
+                pins::remove_file(&self.pins.link(hook, ifindex))?;
+            }
+        }
+        Ok(attached)
+    }
+
+    fn is_alive(&self, hook: Hook, ifindex: u32) -> Result<bool> {
+        let pin = self.pins.link(hook, ifindex);
+        match self.mechanism {
+            Mechanism::Tcx => {
+                let found = link_info::tcx_ifindex(&pin)
+                    .with_context(|| format!("cannot look at the link {}", pin.display()))?;
+                Ok(found == Some(ifindex))
+            }
+            Mechanism::Clsact => Ok(interface_name(ifindex).is_some()),
+        }
+    }
+
+    /// Everything that has a pin, alive or not.
+    fn pinned(&self) -> Result<Vec<(Hook, u32)>> {
+        let dir = self.pins.links();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("cannot read {}", dir.display()))?,
+        };
+        let mut pinned = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
+            if let Some(parsed) = parse_pin(&entry.file_name().to_string_lossy()) {
+                pinned.push(parsed);
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// Attaches the program of a hook, or swaps it in place where an older one is attached. No
+    /// packet passes without one or the other.
+    ///
+    /// # Errors
+    /// Where the device is gone or the kernel refuses.
+    pub fn attach(&self, ebpf: &mut Ebpf, hook: Hook, device: Device<'_>) -> Result<()> {
+        let program = program(ebpf, hook)?;
+        match self.mechanism {
+            Mechanism::Tcx => self.attach_tcx(program, hook, device),
+            Mechanism::Clsact => self.attach_clsact(program, hook, device),
+        }
+        .with_context(|| format!("cannot attach {} to {}", hook.name(), device.name))
+    }
+
+    fn attach_tcx(
+        &self,
+        program: &mut SchedClassifier,
+        hook: Hook,
+        device: Device<'_>,
+    ) -> Result<()> {
+        let pin = self.pins.link(hook, device.ifindex);
+        if pin.exists() {
+            let old: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
+            match program.attach_to_link(old) {
+                Ok(id) => return Ok(drop(program.take_link(id)?)),
+                Err(error) if is_no_link(&error) => pins::remove_file(&pin)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        check_name(device)?;
+        // Last in the chain: the programs of others have had their say, on what comes in and on
+        // what goes out.
+        let order = TcAttachOptions::TcxOrder(LinkOrder::last());
+        let id = program.attach_with_options(device.name, attach_type(hook), order)?;
+        let link: FdLink = program.take_link(id)?.try_into()?;
+        link.pin(&pin)?;
+        // A device renamed in between: the link is on another one, which `attached` would find out.
+        if link_info::tcx_ifindex(&pin)? != Some(device.ifindex) {
+            pins::remove_file(&pin)?;
+            bail!("the device was renamed meanwhile");
+        }
+        Ok(())
+    }
+
+    fn attach_clsact(
+        &self,
+        program: &mut SchedClassifier,
+        hook: Hook,
+        device: Device<'_>,
+    ) -> Result<()> {
+        check_name(device)?;
+        let pin = self.pins.link(hook, device.ifindex);
+        // There already: as good.
+        let _ = qdisc_add_clsact(device.name);
+        let id = if pin.exists() {
+            program.attach_to_link(filter(hook, device.name)?)?
+        } else {
+            let options = TcAttachOptions::Netlink(NlOptions {
+                priority: FILTER_PRIORITY,
+                handle: FILTER_HANDLE,
+                ..NlOptions::default()
+            });
+            program.attach_with_options(device.name, attach_type(hook), options)?
+        };
+        // Dropping the link would take the filter away; it is to outlive us.
+        std::mem::forget(program.take_link(id)?);
+        pins::remove_file(&pin)?;
+        program.pin(&pin)?;
+        Ok(())
+    }
+
+    /// Detaches the program of a hook; none there is as good.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn detach(&self, hook: Hook, ifindex: u32) -> Result<()> {
+        let pin = self.pins.link(hook, ifindex);
+        let is_filter = self.mechanism == Mechanism::Clsact && pin.exists();
+        if is_filter && let Some(name) = interface_name(ifindex) {
+            filter(hook, &name)?
+                .detach()
+                .with_context(|| format!("cannot detach {} from {name}", hook.name()))?;
+        }
+        pins::remove_file(&pin)
+    }
+
+    /// Detaches everything of ours.
+    ///
+    /// # Errors
+    /// The first that would not go.
+    pub fn detach_all(&self) -> Result<usize> {
+        let pinned = self.pinned()?;
+        for &(hook, ifindex) in &pinned {
+            self.detach(hook, ifindex)?;
+        }
+        Ok(pinned.len())
+    }
+}
+
+const fn attach_type(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::FromPod | Hook::FromWire => TcAttachType::Ingress,
+        Hook::ToWire | Hook::ToPod => TcAttachType::Egress,
+    }
+}
+
+fn filter(hook: Hook, name: &str) -> Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(
+        name,
+        attach_type(hook),
+        FILTER_PRIORITY,
+        FILTER_HANDLE,
+        None,
+    )
+    .with_context(|| format!("the device {name} is gone"))
+}
+
+/// `ENOLINK`: what `BPF_LINK_UPDATE` answers where the device of a link is gone.
+fn is_no_link(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(SyscallError { io_error, .. })
+        if io_error.raw_os_error() == Some(libc::ENOLINK))
+}
+
+fn check_name(device: Device<'_>) -> Result<()> {
+    let ifindex = nix::net::if_::if_nametoindex(device.name)
+        .with_context(|| format!("the device {} is gone", device.name))?;
+    if ifindex != device.ifindex {
+        bail!("{} is another device by now", device.name);
+    }
+    Ok(())
+}
+
+fn interface_name(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+}
+
+/// `from_pod-12` -> (`from_pod`, 12).
+fn parse_pin(name: &str) -> Option<(Hook, u32)> {
+    let (hook, ifindex) = name.rsplit_once('-')?;
+    let hook = Hook::ALL.into_iter().find(|one| one.name() == hook)?;
+    Some((hook, ifindex.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_names_hook_and_device() {
+        assert_eq!(parse_pin("from_pod-12"), Some((Hook::FromPod, 12)));
+        assert_eq!(parse_pin("to_wire-2"), Some((Hook::ToWire, 2)));
+        for not_ours in ["from_pod", "from_pod-", "from_pod-x", "elsewhere-3", "-3"] {
+            assert_eq!(parse_pin(not_ours), None, "{not_ours}");
+        }
+    }
+}

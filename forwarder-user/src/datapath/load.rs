@@ -1,0 +1,175 @@
+//! Loads the embedded BPF object over the maps that are pinned already, where they are ours and of
+//! this layout.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use underpass_common::map_names;
+use underpass_common::settings::{LAYOUT_VERSION, Settings};
+use underpass_common::verdict::Hook;
+
+use super::{Maps, Pins, pins};
+
+/// The BPF object, as the build script made it.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
+
+/// What can be asked for at load time.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Entries of the flow table. The kernel evicts the least recently used flow of a full one, and
+    /// an evicted flow goes by the kernel until it is confirmed again.
+    pub max_flows: u32,
+}
+
+/// Programs and maps in the kernel.
+pub struct Loaded {
+    /// Keeps the programs.
+    pub ebpf: Ebpf,
+    /// The maps, pinned.
+    pub maps: Maps,
+    /// Why maps that were pinned before could not be kept; `None`: there were none, or they were.
+    pub started_afresh: Option<String>,
+}
+
+/// The names of all maps of the object that are pinned.
+///
+/// # Errors
+/// Where the embedded object cannot be read: a defect of the build.
+pub fn map_names() -> Result<Vec<String>> {
+    Ok(object()?
+        .maps
+        .keys()
+        .filter(|name| !name.starts_with('.'))
+        .cloned()
+        .collect())
+}
+
+fn object() -> Result<aya_obj::Object> {
+    aya_obj::Object::parse(OBJECT)
+        .map_err(|error| anyhow!("the embedded BPF object is broken: {error}"))
+}
+
+/// Loads programs and maps, and pins both. Pinned maps of this layout are kept with what is in them;
+/// others are unpinned, and live on until the links that use them are updated.
+///
+/// # Errors
+/// Where the pin directory cannot be used, or the kernel refuses a map or a program.
+pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
+    pins.create()?;
+    let object = object()?;
+    let started_afresh = misfit(pins, &object, options);
+    if started_afresh.is_some() {
+        for name in map_names()? {
+            pins::remove_file(&pins.map(&name))?;
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    for name in object.maps.keys().filter(|name| !name.starts_with('.')) {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.map_max_entries(map_names::FLOWS_V4, options.max_flows);
+    let mut ebpf = loader
+        .load(OBJECT)
+        .context("the kernel does not take the BPF maps (is CAP_BPF there?)")?;
+    for hook in Hook::ALL {
+        let program = program(&mut ebpf, hook)?;
+        program
+            .load()
+            .with_context(|| format!("the kernel does not take the program {}", hook.name()))?;
+        let path = pins.program(hook);
+        pins::remove_file(&path)?;
+        program
+            .pin(&path)
+            .with_context(|| format!("cannot pin the program at {}", path.display()))?;
+    }
+    let maps = Maps::open(pins)?;
+    Ok(Loaded {
+        ebpf,
+        maps,
+        started_afresh,
+    })
+}
+
+/// The program of a hook.
+///
+/// # Errors
+/// Where the object has none of that name: a defect of the build.
+pub fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
+    ebpf.program_mut(hook.name())
+        .with_context(|| format!("the BPF object has no program {}", hook.name()))?
+        .try_into()
+        .with_context(|| format!("{} is not a TC program", hook.name()))
+}
+
+/// Why the pinned maps cannot be used by this object. The loader checks nothing of it, and a map of
+/// another shape would be misread, or written past its end.
+fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option<String> {
+    for (name, wanted) in object
+        .maps
+        .iter()
+        .filter(|(name, _)| !name.starts_with('.'))
+    {
+        let path = pins.map(name);
+        if !path.exists() {
+            continue;
+        }
+        let max_entries = match name.as_str() {
+            map_names::FLOWS_V4 => options.max_flows,
+            _ => wanted.max_entries(),
+        };
+        let expected = [
+            wanted.map_type(),
+            wanted.key_size(),
+            wanted.value_size(),
+            max_entries,
+            wanted.map_flags(),
+        ];
+        match shape(&path) {
+            Ok(found) if found == expected => {}
+            Ok(found) => {
+                return Some(format!(
+                    "{} has type, key, value, entries, flags {found:?}, not {expected:?}",
+                    path.display()
+                ));
+            }
+            Err(error) => return Some(format!("{error:#}")),
+        }
+    }
+    let settings = pins.map(map_names::SETTINGS);
+    if !settings.exists() {
+        return None;
+    }
+    match layout_version(&settings) {
+        // 0: made by an agent that did not live to write it.
+        Ok(LAYOUT_VERSION | 0) => None,
+        Ok(other) => Some(format!(
+            "its layout version is {other}, ours is {LAYOUT_VERSION}"
+        )),
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
+/// Type, key size, value size, entries and flags of a pinned map.
+fn shape(path: &Path) -> Result<[u32; 5]> {
+    let info =
+        MapInfo::from_pin(path).with_context(|| format!("{} is not a map", path.display()))?;
+    let map_type = info
+        .map_type()
+        .with_context(|| format!("{} is a map of an unknown type", path.display()))?;
+    Ok([
+        map_type as u32,
+        info.key_size(),
+        info.value_size(),
+        info.max_entries(),
+        info.map_flags(),
+    ])
+}
+
+fn layout_version(settings: &Path) -> Result<u32> {
+    let map = Map::Array(MapData::from_pin(settings)?);
+    let array = Array::<_, Settings>::try_from(&map)?;
+    Ok(array.get(&0, 0)?.layout_version)
+}

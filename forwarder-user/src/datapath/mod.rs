@@ -1,0 +1,12 @@
+//! The BPF programs and maps of one node: loaded, attached, pinned.
+
+pub mod attach;
+pub mod link_info;
+pub mod load;
+pub mod maps;
+pub mod pins;
+
+pub use attach::Attachments;
+pub use load::{LoadOptions, Loaded, load};
+pub use maps::Maps;
+pub use pins::Pins;

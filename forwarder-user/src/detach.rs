@@ -1,0 +1,79 @@
+//! `underpass detach`: takes everything out, and puts back what was changed.
+
+use anyhow::{Context as _, Result};
+use underpass_common::settings::Offload;
+
+use crate::datapath::attach::Mechanism;
+use crate::datapath::{Attachments, Maps, Pins};
+use crate::sysctl;
+use crate::world::RouteKind;
+use crate::world::netlink::{Netlink, NextHop, PROTOCOL};
+
+/// Takes out what the agent put in, in this network namespace and under these pins. What is not ours
+/// stays.
+///
+/// # Errors
+/// Where an agent still runs, which would put everything back; or where something would not go.
+pub async fn detach(pins: &Pins) -> Result<()> {
+    if !pins.root().exists() {
+        println!("nothing to take out: there is no {}", pins.root().display());
+        return Ok(());
+    }
+    let lock = pins.lock()?;
+    // A damaged or foreign layout must not keep anybody from taking it out.
+    match Maps::open(pins) {
+        Ok(mut maps) => {
+            switch_off(&mut maps)?;
+            restore_sysctls(&maps)?;
+        }
+        Err(error) => println!("maps not read, sysctls left as they are: {error:#}"),
+    }
+    let links = Attachments::new(pins.clone(), Mechanism::of_this_kernel()).detach_all()?;
+    println!("detached {links} programs");
+    release_kernel_state().await?;
+    pins.remove_all()?;
+    drop(lock);
+    println!("removed all pins under {}", pins.root().display());
+    Ok(())
+}
+
+fn switch_off(maps: &mut Maps) -> Result<()> {
+    let mut settings = maps.settings()?;
+    settings.offload = Offload::Off as u8;
+    maps.set_settings(&settings)
+}
+
+fn restore_sysctls(maps: &Maps) -> Result<()> {
+    if maps.agent()?.restore_tcp_be_liberal == 1 {
+        sysctl::write(sysctl::TCP_BE_LIBERAL, 0)?;
+        println!("{} is 0 again, as it was", sysctl::TCP_BE_LIBERAL);
+    }
+    Ok(())
+}
+
+/// Routes and neighbours that carry our protocol number.
+async fn release_kernel_state() -> Result<()> {
+    let (netlink, _events) = Netlink::connect().context("cannot talk to the kernel by netlink")?;
+    let kernel = netlink.read_all().await?;
+    let mut routes = 0;
+    for route in kernel
+        .routes
+        .iter()
+        .filter(|route| route.protocol == PROTOCOL)
+    {
+        if let RouteKind::Gateway { gateway, ifindex } = route.kind {
+            let next_hop = NextHop { gateway, ifindex };
+            netlink.delete_route(route.destination, next_hop).await?;
+            routes += 1;
+        }
+    }
+    let mut neighbours = 0;
+    for (&(ifindex, ip), neighbour) in &kernel.neighbours {
+        if neighbour.managed && neighbour.protocol == PROTOCOL {
+            netlink.release_neighbour(ifindex, ip).await?;
+            neighbours += 1;
+        }
+    }
+    println!("removed {routes} routes, released {neighbours} neighbours");
+    Ok(())
+}

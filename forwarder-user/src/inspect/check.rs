@@ -1,0 +1,227 @@
+//! `underpass check`: is this machine fit?
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use aya::util::KernelVersion;
+use serde::Serialize;
+
+use super::print::{self, table};
+use crate::cli::ReadArgs;
+use crate::datapath::Pins;
+use crate::datapath::attach::Mechanism;
+use crate::sysctl;
+
+/// One precondition.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it stands.
+    pub outcome: Outcome,
+    /// What was found, and what to do about it.
+    pub detail: String,
+}
+
+/// How a precondition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Pass,
+    /// Works, but somebody should know.
+    Warn,
+    /// The agent cannot work like this.
+    Fail,
+}
+
+/// Runs `underpass check`.
+///
+/// # Errors
+/// Where a precondition fails, so that the exit code tells.
+pub fn run(args: &ReadArgs) -> Result<()> {
+    let findings = findings(&Pins::new(&args.pins.bpffs));
+    print::print(args.output, &findings, |findings| {
+        table(
+            ["", "WHAT", "FOUND"],
+            findings.iter().map(|finding| {
+                [
+                    format!("{:?}", finding.outcome).to_uppercase(),
+                    finding.name.to_owned(),
+                    finding.detail.clone(),
+                ]
+            }),
+        )
+    })?;
+    let failed = findings
+        .iter()
+        .filter(|f| f.outcome == Outcome::Fail)
+        .count();
+    if failed > 0 {
+        bail!("{failed} of {} preconditions fail", findings.len());
+    }
+    Ok(())
+}
+
+/// All preconditions.
+pub fn findings(pins: &Pins) -> Vec<Finding> {
+    vec![
+        kernel(),
+        btf(),
+        bpffs(pins),
+        capabilities(),
+        forwarding(),
+        be_liberal(),
+        loose(),
+        neighbours(),
+    ]
+}
+
+fn finding(name: &'static str, outcome: Outcome, detail: impl Into<String>) -> Finding {
+    Finding {
+        name,
+        outcome,
+        detail: detail.into(),
+    }
+}
+
+fn kernel() -> Finding {
+    let name = "kernel";
+    match KernelVersion::current() {
+        // bpf_check_mtu(), which says whether a packet fits its way out, came with 5.12.
+        Ok(version) if version < KernelVersion::new(5, 12, 0) => finding(
+            name,
+            Outcome::Fail,
+            format!("{}; 5.12 is the oldest that can work", release()),
+        ),
+        Ok(_) => {
+            let by = match Mechanism::of_this_kernel() {
+                Mechanism::Tcx => "TCX",
+                Mechanism::Clsact => "a clsact qdisc",
+            };
+            finding(
+                name,
+                Outcome::Pass,
+                format!("{}: programs are attached by {by}", release()),
+            )
+        }
+        Err(error) => finding(name, Outcome::Warn, format!("version unknown: {error}")),
+    }
+}
+
+/// The release as `uname -r` shows it.
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "?".into(), |text| text.trim().to_owned())
+}
+
+fn btf() -> Finding {
+    match Path::new("/sys/kernel/btf/vmlinux").exists() {
+        true => finding("BTF", Outcome::Pass, "the kernel describes its types"),
+        false => finding(
+            "BTF",
+            Outcome::Warn,
+            "none in the kernel (CONFIG_DEBUG_INFO_BTF): bpftool will show maps as hex",
+        ),
+    }
+}
+
+fn bpffs(pins: &Pins) -> Finding {
+    match pins.check_file_system() {
+        Ok(()) => finding("bpffs", Outcome::Pass, pins.root().display().to_string()),
+        Err(error) => finding("bpffs", Outcome::Fail, format!("{error:#}")),
+    }
+}
+
+/// Numbers of `linux/capability.h`.
+const NEEDED: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
+const SYS_ADMIN: u32 = 21;
+
+fn capabilities() -> Finding {
+    let name = "capabilities";
+    let effective = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("CapEff:"))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        });
+    let Some(effective) = effective else {
+        return finding(name, Outcome::Warn, "/proc/self/status does not tell them");
+    };
+    let has = |number: u32| effective >> number & 1 == 1;
+    // CAP_SYS_ADMIN stands in for BPF and PERFMON.
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(name, number)| !has(*number) && !(*name != "NET_ADMIN" && has(SYS_ADMIN)))
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect();
+    match missing.is_empty() {
+        true => finding(name, Outcome::Pass, "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"),
+        false => finding(
+            name,
+            Outcome::Fail,
+            format!("missing: {}", missing.join(", ")),
+        ),
+    }
+}
+
+fn forwarding() -> Finding {
+    let key = sysctl::IPV4_FORWARD;
+    match sysctl::read(key) {
+        Ok(Some(0)) => finding(
+            key,
+            Outcome::Warn,
+            "0: the kernel forwards nothing, so that nothing can be confirmed; set it to 1",
+        ),
+        Ok(value) => finding(key, Outcome::Pass, shown(value)),
+        Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
+    }
+}
+
+fn be_liberal() -> Finding {
+    let key = sysctl::TCP_BE_LIBERAL;
+    match sysctl::read(key) {
+        Ok(Some(0)) => finding(
+            key,
+            Outcome::Warn,
+            "0: a connection that falls back to the kernel may be INVALID there; the agent sets it to 1",
+        ),
+        Ok(value) => finding(key, Outcome::Pass, shown(value)),
+        Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
+    }
+}
+
+fn loose() -> Finding {
+    let key = sysctl::TCP_LOOSE;
+    match sysctl::read(key) {
+        Ok(Some(0)) => finding(
+            key,
+            Outcome::Warn,
+            "0: conntrack takes up no connection in mid-stream, so that one which falls back to the kernel breaks; set it to 1",
+        ),
+        Ok(value) => finding(key, Outcome::Pass, shown(value)),
+        Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
+    }
+}
+
+fn neighbours() -> Finding {
+    let key = sysctl::NEIGHBOUR_LIMIT_V4;
+    match sysctl::read(key) {
+        Ok(value) => finding(
+            key,
+            Outcome::Pass,
+            format!("{}: peers and pods share that many entries", shown(value)),
+        ),
+        Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
+    }
+}
+
+fn shown(value: Option<u64>) -> String {
+    value.map_or_else(
+        || "not in this kernel or namespace".into(),
+        |value| value.to_string(),
+    )
+}

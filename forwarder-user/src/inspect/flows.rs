@@ -1,0 +1,136 @@
+//! `underpass flows`: what the kernel has been seen to forward.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::Result;
+use serde::Serialize;
+use underpass_common::flow::{
+    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+    confirmed,
+};
+use underpass_common::settings::Settings;
+
+use super::print::{self, interface, table};
+use crate::cli::FlowsArgs;
+use crate::datapath::{Maps, Pins};
+
+/// A flow, seen from its pod.
+#[derive(Debug, Serialize)]
+pub struct FlowReport {
+    /// `tcp`, `udp` or `icmp`.
+    pub protocol: String,
+    /// The local pod.
+    pub pod: IpAddr,
+    /// Its port; for ICMP echo the identifier.
+    pub pod_port: u16,
+    /// The far end.
+    pub remote: IpAddr,
+    /// Its port; absent for ICMP echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// For ICMP echo: who asks, `pod` or `remote`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<&'static str>,
+    /// From the pod to the wire.
+    pub egress: DirectionReport,
+    /// From the wire to the pod.
+    pub ingress: DirectionReport,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Serialize)]
+pub struct DirectionReport {
+    /// Whether packets of it may be fast.
+    pub confirmed: bool,
+    /// It was confirmed in mid-stream: FIN and RST go by the kernel.
+    pub mid_stream: bool,
+    /// Where its packets leave.
+    pub device: Option<String>,
+}
+
+/// Runs `underpass flows`.
+///
+/// # Errors
+/// Where the maps cannot be read.
+pub fn run(args: &FlowsArgs) -> Result<()> {
+    let maps = Maps::open(&Pins::new(&args.read.pins.bpffs))?;
+    let mut flows = read(&maps)?;
+    if let Some(address) = args.address {
+        flows.retain(|flow| flow.pod == address || flow.remote == address);
+    }
+    print::print(args.read.output, &flows, |flows| show(flows))
+}
+
+/// All flows, sorted by their ends.
+///
+/// # Errors
+/// Where the maps cannot be read.
+pub fn read(maps: &Maps) -> Result<Vec<FlowReport>> {
+    let settings = maps.settings()?;
+    let mut flows: Vec<_> = maps
+        .flows()?
+        .iter()
+        .map(|(key, flow)| report(key, flow, &settings))
+        .collect();
+    flows.sort_by_key(|flow| (flow.pod, flow.remote, flow.pod_port, flow.remote_port));
+    Ok(flows)
+}
+
+fn report(key: &FlowKey<[u8; 4]>, flow: &Flow, settings: &Settings) -> FlowReport {
+    let icmp = key.protocol == PROTOCOL_ICMP;
+    FlowReport {
+        protocol: match key.protocol {
+            PROTOCOL_TCP => "tcp".into(),
+            PROTOCOL_UDP => "udp".into(),
+            PROTOCOL_ICMP => "icmp".into(),
+            other => other.to_string(),
+        },
+        pod: Ipv4Addr::from(key.pod).into(),
+        pod_port: u16::from_be_bytes(key.pod_port),
+        remote: Ipv4Addr::from(key.remote).into(),
+        remote_port: (!icmp).then(|| u16::from_be_bytes(key.remote_port)),
+        asked_by: icmp.then_some(match key.icmp_type {
+            ICMP_ECHO_REQUEST => "pod",
+            _ => "remote",
+        }),
+        egress: direction(&flow.egress, settings),
+        ingress: direction(&flow.ingress, settings),
+    }
+}
+
+fn direction(direction: &Direction, settings: &Settings) -> DirectionReport {
+    let is_confirmed = direction.confirmed != confirmed::NO && direction.epoch == settings.epoch;
+    DirectionReport {
+        confirmed: is_confirmed,
+        mid_stream: is_confirmed && direction.confirmed == confirmed::MID_STREAM,
+        device: is_confirmed.then(|| interface(direction.way_out.ifindex)),
+    }
+}
+
+/// The table for people.
+pub fn show(flows: &[FlowReport]) -> String {
+    if flows.is_empty() {
+        return "no flows: the kernel has not been seen to forward any yet".into();
+    }
+    let way = |direction: &DirectionReport| match (&direction.device, direction.mid_stream) {
+        (None, _) => "kernel".to_owned(),
+        (Some(device), false) => format!("fast, {device}"),
+        (Some(device), true) => format!("fast, {device} (mid-stream)"),
+    };
+    table(
+        ["PROTO", "POD", "FAR END", "FROM POD", "TO POD"],
+        flows.iter().map(|flow| {
+            [
+                flow.protocol.clone(),
+                format!("{}:{}", flow.pod, flow.pod_port),
+                match (flow.remote_port, flow.asked_by) {
+                    (Some(port), _) => format!("{}:{port}", flow.remote),
+                    (None, Some("pod")) => format!("{} (asked)", flow.remote),
+                    (None, _) => format!("{} (asks)", flow.remote),
+                },
+                way(&flow.egress),
+                way(&flow.ingress),
+            ]
+        }),
+    )
+}

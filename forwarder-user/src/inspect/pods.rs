@@ -1,0 +1,85 @@
+//! `underpass pods`: the pods of this node.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use serde::Serialize;
+use underpass_common::addr::{NO_MAC, ShowMac};
+use underpass_common::pod::PodState;
+
+use super::print::{self, table};
+use crate::cli::ReadArgs;
+use crate::datapath::{Maps, Pins};
+
+/// A pod's veth.
+#[derive(Debug, Serialize)]
+pub struct PodReport {
+    /// The host's end.
+    pub veth: String,
+    /// Its interface index.
+    pub ifindex: u32,
+    /// `attached`, `shaped`, `peer_unknown` or `attach_failed`.
+    pub state: &'static str,
+    /// MAC of the pod's end.
+    pub mac: Option<String>,
+    /// Addresses that the kernel has been seen to deliver there; empty: none yet.
+    pub addresses: Vec<IpAddr>,
+    /// The MAC that the pod sees its node with.
+    pub gateway_mac: Option<String>,
+}
+
+/// Runs `underpass pods`.
+///
+/// # Errors
+/// Where the maps cannot be read.
+pub fn run(args: &ReadArgs) -> Result<()> {
+    let pods = read(&Maps::open(&Pins::new(&args.pins.bpffs))?)?;
+    print::print(args.output, &pods, |pods| show(pods))
+}
+
+/// All veths that the agent knows, by interface index.
+///
+/// # Errors
+/// Where the maps cannot be read.
+pub fn read(maps: &Maps) -> Result<Vec<PodReport>> {
+    let endpoints = maps.endpoints()?;
+    let pods = maps.pods()?;
+    Ok(pods
+        .iter()
+        .map(|(&ifindex, pod)| {
+            let learned = || endpoints.iter().filter(move |(_, e)| e.ifindex == ifindex);
+            PodReport {
+                veth: print::text(&pod.name),
+                ifindex,
+                state: PodState::from_number(pod.state).map_or("unknown", PodState::name),
+                mac: (pod.mac != NO_MAC).then(|| ShowMac(pod.mac).to_string()),
+                addresses: learned().map(|(&address, _)| address).collect(),
+                gateway_mac: learned()
+                    .next()
+                    .map(|(_, endpoint)| ShowMac(endpoint.gateway_mac).to_string()),
+            }
+        })
+        .collect())
+}
+
+/// The table for people.
+pub fn show(pods: &[PodReport]) -> String {
+    if pods.is_empty() {
+        return "no pods' veths found".into();
+    }
+    table(
+        ["VETH", "POD MAC", "LEARNED ADDRESSES", "STATE"],
+        pods.iter().map(|pod| {
+            let addresses: Vec<_> = pod.addresses.iter().map(ToString::to_string).collect();
+            [
+                pod.veth.clone(),
+                pod.mac.clone().unwrap_or_else(|| "-".into()),
+                match addresses.is_empty() {
+                    true => "none yet".into(),
+                    false => addresses.join(" "),
+                },
+                pod.state.replace('_', " "),
+            ]
+        }),
+    )
+}

@@ -1,0 +1,109 @@
+//! Printing: tables for people, JSON for programs.
+
+use anyhow::{Context as _, Result};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::cli::Output;
+
+/// Prints `report` in the form asked for; `text` makes what people read.
+///
+/// # Errors
+/// Where it cannot be put into JSON: a defect.
+pub fn print<R: Serialize>(
+    output: Output,
+    report: &R,
+    text: impl FnOnce(&R) -> String,
+) -> Result<()> {
+    match output {
+        Output::Text => println!("{}", text(report).trim_end()),
+        Output::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(report).context("cannot write the report as JSON")?
+        ),
+    }
+    Ok(())
+}
+
+/// A table without frames: columns aligned, two blanks between them.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<_> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n") + "\n"
+}
+
+/// Text up to its first zero byte.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// An interface's name, or its number where it has none any more.
+pub fn interface(ifindex: u32) -> String {
+    nix::net::if_::if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| format!("#{ifindex}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), shown);
+        }
+    }
+
+    #[test]
+    fn text_ends_at_its_first_zero() {
+        assert_eq!(text(b"node-1\0\0\0"), "node-1");
+        assert_eq!(text(b"full"), "full");
+        assert_eq!(text(b""), "");
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_has_no_trailing_blanks() {
+        let shown = table(
+            ["NAME", "N"],
+            [["a".into(), "1".into()], ["longer".into(), "22".into()]],
+        );
+        assert_eq!(shown, "NAME    N\na       1\nlonger  22\n");
+    }
+}

@@ -1,0 +1,273 @@
+//! `underpass status`: one screen that answers "does it work?".
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use underpass_common::settings::{LAYOUT_VERSION, Settings};
+use underpass_common::verdict::{Hook, Verdict};
+
+use super::peers::{self, PeerReport};
+use super::pods::{self, PodReport};
+use super::print::{self, grouped, interface, table};
+use crate::cli::ReadArgs;
+use crate::datapath::{Maps, Pins};
+
+/// The whole state.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// This node's name.
+    pub node: String,
+    /// True while an agent runs; the fast path goes on without.
+    pub agent_running: bool,
+    /// When the newest agent started, in seconds since 1970.
+    pub agent_started_unix_s: u64,
+    /// When the nodes were last read without an error, in seconds since 1970; 0: never.
+    pub nodes_read_unix_s: u64,
+    /// What is wrong with the nodes' source.
+    pub nodes_error: Option<String>,
+    /// The uplink's name.
+    pub uplink: Option<String>,
+    /// `off`, `confirmed` or `always`.
+    pub offload: &'static str,
+    /// `observe` or `manage`.
+    pub routes: &'static str,
+    /// This node's own podCIDRs.
+    pub pod_cidrs: Vec<String>,
+    /// Version of the maps' layout.
+    pub layout_version: u32,
+    /// How often routes or endpoints have changed.
+    pub generation: u32,
+    /// How often confirmations have become doubtful.
+    pub epoch: u32,
+    /// Packets and bytes past the kernel and by it.
+    pub traffic: Traffic,
+    /// The other nodes.
+    pub peers: Vec<PeerReport>,
+    /// This node's pods.
+    pub pods: Vec<PodReport>,
+    /// Every count that is not zero.
+    pub verdicts: Vec<VerdictReport>,
+}
+
+/// What the entrances have seen of this node's pods.
+#[derive(Debug, Default, Serialize)]
+pub struct Traffic {
+    /// Packets redirected past the kernel.
+    pub fast_packets: u64,
+    /// Their bytes.
+    pub fast_bytes: u64,
+    /// Pod packets left to the kernel. What does not concern pods of other nodes is not counted.
+    pub kernel_packets: u64,
+    /// Their bytes.
+    pub kernel_bytes: u64,
+    /// `fast_packets` of all; absent while there are none.
+    pub fast_share: Option<f64>,
+}
+
+/// One count of the map `verdicts`.
+#[derive(Debug, Serialize)]
+pub struct VerdictReport {
+    /// `from_pod`, `to_wire`, `from_wire` or `to_pod`.
+    pub hook: &'static str,
+    /// The verdict's name.
+    pub verdict: &'static str,
+    /// Packets; a segment train is one.
+    pub packets: u64,
+    /// Bytes, with Ethernet headers.
+    pub bytes: u64,
+}
+
+/// Runs `underpass status`.
+///
+/// # Errors
+/// Where there is nothing, or the maps cannot be read.
+pub fn run(args: &ReadArgs) -> Result<()> {
+    print::print(args.output, &read(&Pins::new(&args.pins.bpffs))?, show)
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// Where there is nothing, or the maps cannot be read.
+pub fn read(pins: &Pins) -> Result<Status> {
+    if !pins.exist() {
+        bail!(
+            "no agent has run here: there is nothing under {} (another directory: --bpffs)",
+            pins.root().display()
+        );
+    }
+    let maps = Maps::open(pins)?;
+    let settings = maps.settings()?;
+    if settings.layout_version != LAYOUT_VERSION {
+        bail!(
+            "the maps under {} have layout {}, this underpass reads {LAYOUT_VERSION}: use the one that the agent runs",
+            pins.root().display(),
+            settings.layout_version
+        );
+    }
+    let agent = maps.agent()?;
+    let verdicts = verdicts(&maps)?;
+    let error = print::text(&agent.nodes_error);
+    Ok(Status {
+        node: print::text(&agent.node_name),
+        agent_running: pins.agent_runs(),
+        agent_started_unix_s: agent.started_unix_s,
+        nodes_read_unix_s: agent.nodes_read_unix_s,
+        nodes_error: (!error.is_empty()).then_some(error),
+        uplink: (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex)),
+        offload: match settings.offload {
+            1 => "confirmed",
+            2 => "always",
+            _ => "off",
+        },
+        routes: match agent.manages_routes {
+            0 => "observe",
+            _ => "manage",
+        },
+        pod_cidrs: pod_cidrs(&settings),
+        layout_version: settings.layout_version,
+        generation: settings.generation,
+        epoch: settings.epoch,
+        traffic: traffic(&verdicts),
+        peers: peers::read(&maps)?,
+        pods: pods::read(&maps)?,
+        verdicts,
+    })
+}
+
+fn pod_cidrs(settings: &Settings) -> Vec<String> {
+    settings.pod_cidrs_v4[..usize::from(settings.pod_cidrs_v4_len).min(settings.pod_cidrs_v4.len())]
+        .iter()
+        .map(|block| {
+            let length = u32::from_be_bytes(block.mask).leading_ones();
+            format!("{}/{length}", Ipv4Addr::from(block.network))
+        })
+        .collect()
+}
+
+fn verdicts(maps: &Maps) -> Result<Vec<VerdictReport>> {
+    Ok(maps
+        .verdicts()?
+        .into_iter()
+        .filter(|(_, _, count)| count.packets != 0)
+        .map(|(hook, verdict, count)| VerdictReport {
+            hook: hook.name(),
+            verdict: verdict.name(),
+            packets: count.packets,
+            bytes: count.bytes,
+        })
+        .collect())
+}
+
+/// Counts of the entrances, which see each packet once; without what is no pod traffic at all.
+fn traffic(verdicts: &[VerdictReport]) -> Traffic {
+    let beside = [
+        Verdict::NotPodTraffic.name(),
+        Verdict::NotIp.name(),
+        Verdict::NotForUs.name(),
+    ];
+    let entrances = Hook::ALL.map(|hook| hook.is_entrance().then(|| hook.name()));
+    let mut traffic = Traffic::default();
+    for count in verdicts {
+        if !entrances.contains(&Some(count.hook)) || beside.contains(&count.verdict) {
+            continue;
+        }
+        if count.verdict == Verdict::Fast.name() {
+            traffic.fast_packets += count.packets;
+            traffic.fast_bytes += count.bytes;
+        } else {
+            traffic.kernel_packets += count.packets;
+            traffic.kernel_bytes += count.bytes;
+        }
+    }
+    let all = traffic.fast_packets + traffic.kernel_packets;
+    traffic.fast_share = (all > 0).then(|| traffic.fast_packets as f64 / all as f64);
+    traffic
+}
+
+/// The screen for people.
+pub fn show(status: &Status) -> String {
+    let mut screen = String::new();
+    // Writing to a String cannot fail.
+    let _ = header(status, &mut screen);
+    let _ = packets(status, &mut screen);
+    let _ = write!(screen, "\n{}", peers::show(&status.peers));
+    let _ = write!(screen, "\n{}", pods::show(&status.pods));
+    screen
+}
+
+fn header(status: &Status, screen: &mut String) -> std::fmt::Result {
+    let agent = match status.agent_running {
+        true => format!("running for {}", ago(status.agent_started_unix_s)),
+        false => "NOT RUNNING: what it set up goes on, changes are not followed".into(),
+    };
+    writeln!(screen, "node     {}", status.node)?;
+    writeln!(screen, "agent    {agent}")?;
+    writeln!(
+        screen,
+        "uplink   {}",
+        status.uplink.as_deref().unwrap_or("NONE FOUND")
+    )?;
+    writeln!(screen, "offload  {}", status.offload)?;
+    writeln!(screen, "routes   {}", status.routes)?;
+    writeln!(screen, "pods in  {}", status.pod_cidrs.join(" "))?;
+    let nodes = match (&status.nodes_error, status.nodes_read_unix_s) {
+        (Some(error), _) => format!("ERROR: {error}"),
+        (None, 0) => "not read yet".into(),
+        (None, when) => format!("read {} ago", ago(when)),
+    };
+    writeln!(screen, "nodes    {nodes}")
+}
+
+fn packets(status: &Status, screen: &mut String) -> std::fmt::Result {
+    let traffic = &status.traffic;
+    let Some(share) = traffic.fast_share else {
+        return writeln!(screen, "packets  none yet");
+    };
+    writeln!(
+        screen,
+        "packets  {:.2} % fast ({} fast, {} by the kernel)",
+        share * 100.0,
+        grouped(traffic.fast_packets),
+        grouped(traffic.kernel_packets)
+    )?;
+    let mut reasons: Vec<_> = status
+        .verdicts
+        .iter()
+        .filter(|count| count.verdict != Verdict::Fast.name())
+        .collect();
+    reasons.sort_by_key(|count| std::cmp::Reverse(count.packets));
+    let rows = reasons.iter().map(|count| {
+        let reason = Verdict::ALL
+            .iter()
+            .find(|verdict| verdict.name() == count.verdict);
+        [
+            count.hook.to_owned(),
+            grouped(count.packets),
+            reason
+                .map_or("", |verdict| verdict.description().trim())
+                .to_owned(),
+        ]
+    });
+    write!(
+        screen,
+        "\n{}",
+        table(["AT", "PACKETS", "NOT FAST BECAUSE"], rows)
+    )
+}
+
+fn ago(unix_s: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_secs(unix_s);
+    let seconds = SystemTime::now()
+        .duration_since(then)
+        .map_or(0, |passed| passed.as_secs());
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

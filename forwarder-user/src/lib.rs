@@ -1,0 +1,20 @@
+//! Underpass in user space: the node agent, and the command line that looks into what it keeps.
+//!
+//! - [`world`]: what is known, from the cluster and from the kernel
+//! - [`plan`] and [`diff`]: what should be, and what to change; pure
+//! - [`agent`] and [`apply`]: the loop, and the only writer
+//! - [`datapath`]: the BPF programs and maps, loaded, attached, pinned
+//! - [`inspect`]: `status`, `peers`, `pods`, `flows`, `check`
+//! - [`detach`]: everything out again
+
+pub mod agent;
+pub mod apply;
+pub mod cli;
+pub mod config;
+pub mod datapath;
+pub mod detach;
+pub mod inspect;
+pub mod metrics;
+pub mod plan;
+pub mod sysctl;
+pub mod world;

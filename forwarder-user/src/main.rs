@@ -1,0 +1,98 @@
+//! The binary `underpass`.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+use underpass::agent::{Agent, AgentOptions};
+use underpass::cli::{AgentArgs, BeLiberal, Cli, Command, LogFormat, OffloadMode, RoutesMode};
+use underpass::config::{self, Config, UplinkChoice};
+use underpass::datapath::Pins;
+use underpass::{detach, inspect};
+use underpass_common::settings::Offload;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("underpass: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Agent(args) => run_agent(*args),
+        Command::Status(args) => inspect::status::run(&args),
+        Command::Peers(args) => inspect::peers::run(&args),
+        Command::Pods(args) => inspect::pods::run(&args),
+        Command::Flows(args) => inspect::flows::run(&args),
+        Command::Check(args) => inspect::check::run(&args),
+        Command::Detach(args) => runtime()?.block_on(detach::detach(&Pins::new(args.pins.bpffs))),
+    }
+}
+
+/// One thread: there is one loop and one writer.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")
+}
+
+fn run_agent(args: AgentArgs) -> Result<()> {
+    start_log(args.log_format);
+    let options = AgentOptions {
+        nodes_file: args.nodes_file.clone(),
+        pins: Pins::new(&args.pins.bpffs),
+        max_flows: args.max_flows,
+        set_be_liberal: args.tcp_be_liberal == BeLiberal::Set,
+        listen: args.listen,
+    };
+    let config = config(args);
+    runtime()?.block_on(async {
+        let agent = Agent::start(config, options).await?;
+        agent.run().await
+    })
+}
+
+fn config(args: AgentArgs) -> Config {
+    let uplink = args.uplink;
+    Config {
+        node_name: args.node_name,
+        nodes_source: format!("nodes file {}", args.nodes_file.display()),
+        uplink: match (uplink.iface, uplink.iface_regex, uplink.iface_can_reach) {
+            (Some(name), _, _) => UplinkChoice::Name(name),
+            (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),
+            (None, None, Some(address)) => UplinkChoice::Reach {
+                target: address,
+                ifindex: None,
+            },
+            (None, None, None) => UplinkChoice::Auto,
+        },
+        cluster_cidrs: args.cluster_cidr,
+        offload: match args.offload {
+            OffloadMode::Confirmed => Offload::Confirmed,
+            OffloadMode::Always => Offload::Always,
+        },
+        routes: match args.routes {
+            RoutesMode::Observe => config::RoutesMode::Observe,
+            RoutesMode::Manage => config::RoutesMode::Manage,
+        },
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

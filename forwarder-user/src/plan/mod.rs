@@ -1,0 +1,154 @@
+//! What should be in the maps, on the interfaces and in the kernel's tables, given what the world is
+//! like: a pure function.
+
+mod claims;
+mod overlap;
+mod parse;
+mod peers;
+mod pods;
+mod problem;
+mod records;
+mod table;
+mod uplink;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use underpass_common::peer::Refusal;
+use underpass_common::route::Route;
+use underpass_common::settings::MAX_POD_CIDRS;
+
+use crate::config::Config;
+use crate::world::World;
+use crate::world::netlink::NextHop;
+use claims::{Claim, Rules};
+use table::Table;
+
+pub use peers::PeerPlan;
+pub use pods::PodPlan;
+pub use problem::{Problem, Subject};
+pub use records::{peer_key, peer_name, pod_cidrs_of, put_pod_cidrs};
+pub use uplink::Uplink;
+
+/// The desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The interface on the nodes' L2 segment; `None`: nothing can go fast, a problem says why.
+    pub uplink: Option<Uplink>,
+    /// The trie: the peers' podCIDRs, and exceptions from them.
+    pub routes: BTreeMap<IpNet, Route>,
+    /// Peers' addresses that the kernel is asked to keep resolved, by interface index.
+    pub neighbours: BTreeSet<(u32, IpAddr)>,
+    /// The kernel's routes that are ours to keep.
+    pub kernel_routes: BTreeMap<IpNet, NextHop>,
+    /// Pods' veths, by interface index.
+    pub pods: BTreeMap<u32, PodPlan>,
+    /// This node's own podCIDRs, IPv4 first; at most [`MAX_POD_CIDRS`] of a family.
+    pub own_pod_cidrs: Vec<IpNet>,
+    /// What became of the other nodes' claims, by node name.
+    pub peers: BTreeMap<String, PeerPlan>,
+    /// What somebody should know, ordered by subject.
+    pub problems: Vec<Problem>,
+}
+
+/// Plans. `None` while the nodes have not been read once: nothing must be concluded from that.
+pub fn plan(config: &Config, world: &World) -> Option<Plan> {
+    let nodes = world.nodes.as_deref()?;
+    let kernel = &world.kernel;
+    let table = Table::new(&kernel.routes);
+    let local: Vec<IpAddr> = kernel
+        .addresses
+        .values()
+        .flatten()
+        .map(IpNet::addr)
+        .collect();
+    let claims = claims::judge(
+        nodes,
+        &Rules {
+            own_name: &config.node_name,
+            cluster_cidrs: &config.cluster_cidrs,
+            local_addresses: &local,
+        },
+    );
+    let mut problems = Vec::new();
+    let own_pod_cidrs = own_pod_cidrs(config, claims.own.as_ref(), &mut problems);
+    let own_addresses = claims.own.map(|own| own.addresses).unwrap_or_default();
+    let uplink = uplink::find(&config.uplink, &own_addresses, kernel, &table)
+        .map_err(|text| problems.push(Problem::new(Subject::Uplink, text)))
+        .ok();
+    let surroundings = peers::Surroundings {
+        config,
+        kernel,
+        table: &table,
+        uplink: uplink.as_ref(),
+    };
+    let peers = surroundings.place_all(claims.peers);
+    let mut pods = BTreeMap::new();
+    for pod in pods::find(kernel, &table, &own_pod_cidrs, uplink.as_ref()) {
+        problems.extend(pod.problem());
+        pods.insert(pod.ifindex, pod);
+    }
+    problems.extend(peers.problems);
+    problems.sort();
+    Some(Plan {
+        uplink,
+        routes: peers.routes,
+        neighbours: peers.neighbours,
+        kernel_routes: peers.kernel_routes,
+        pods,
+        own_pod_cidrs,
+        peers: peers.peers,
+        problems,
+    })
+}
+
+/// True for what is offloaded at all: IPv4, as yet.
+fn is_carried(address: &IpAddr) -> bool {
+    address.is_ipv4()
+}
+
+fn own_pod_cidrs(config: &Config, own: Option<&Claim>, problems: &mut Vec<Problem>) -> Vec<IpNet> {
+    let mut tell = |text: String| {
+        let text = format!("{}: {text}", config.nodes_source);
+        problems.push(Problem::new(Subject::OwnNode, text));
+    };
+    let without = "without its own podCIDR nothing is carried to this node's pods";
+    let Some(own) = own else {
+        tell(format!(
+            "no Node is named {:?}, as --node-name says this one is; {without}",
+            config.node_name
+        ));
+        return Vec::new();
+    };
+    match &own.refused {
+        // The podCIDRs are good, and the uplink may be found without an address.
+        Some(refused) if refused.code == Refusal::NoAddress => {}
+        Some(refused) => {
+            tell(format!("{} (this node itself); {without}", refused.detail));
+            return Vec::new();
+        }
+        None => {}
+    }
+    let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = own
+        .pod_cidrs
+        .iter()
+        .partition(|cidr| matches!(cidr, IpNet::V4(_)));
+    for (family, cidrs) in [("IPv4", &v4), ("IPv6", &v6)] {
+        if cidrs.len() > MAX_POD_CIDRS {
+            let count = cidrs.len();
+            tell(format!(
+                "node {} (this node itself): spec.podCIDRs has {count} {family} CIDRs; \
+                 only the first {MAX_POD_CIDRS} are carried",
+                config.node_name
+            ));
+        }
+    }
+    let first = |cidrs: Vec<IpNet>| cidrs.into_iter().take(MAX_POD_CIDRS);
+    first(v4).chain(first(v6)).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

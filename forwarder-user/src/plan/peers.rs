@@ -1,0 +1,287 @@
+//! What becomes of a peer whose claim has been judged: its routes, its neighbour entry, its state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use underpass_common::addr::{Mac, NO_MAC};
+use underpass_common::peer::{PeerState, Refusal};
+use underpass_common::route::Route;
+use underpass_common::settings::Offload;
+
+use super::claims::{Claim, Refused};
+use super::table::Table;
+use super::{Problem, Subject, Uplink, is_carried};
+use crate::config::{Config, RoutesMode};
+use crate::world::kernel::{Kernel, KernelRoute, Neighbour, RouteKind};
+use crate::world::netlink::{NextHop, PROTOCOL};
+
+/// What became of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// What it claims, as far as it could be read.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its first InternalIP of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC on our segment; all zeros: unknown.
+    pub mac: Mac,
+    /// How far it got.
+    pub state: PeerState,
+    /// Why its claim is refused.
+    pub refusal: Refusal,
+    /// One line on why it is not [`PeerState::Ready`].
+    pub detail: Option<String>,
+}
+
+/// What a peer's fate depends on besides its claim.
+pub(super) struct Surroundings<'a> {
+    pub config: &'a Config,
+    pub kernel: &'a Kernel,
+    pub table: &'a Table<'a>,
+    pub uplink: Option<&'a Uplink>,
+}
+
+/// What the peers together need.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub peers: BTreeMap<String, PeerPlan>,
+    pub routes: BTreeMap<IpNet, Route>,
+    pub neighbours: BTreeSet<(u32, IpAddr)>,
+    pub kernel_routes: BTreeMap<IpNet, NextHop>,
+    pub problems: Vec<Problem>,
+}
+
+/// A state that is not [`PeerState::Ready`], and why.
+type Obstacle = (PeerState, String);
+
+impl Surroundings<'_> {
+    pub(super) fn place_all(&self, claims: BTreeMap<String, Claim>) -> Placed {
+        let mut placed = Placed::default();
+        for (name, claim) in claims {
+            let peer = match &claim.refused {
+                Some(refused) => self.refuse(&name, &claim, refused, &mut placed),
+                None => self.place(&name, &claim, &mut placed),
+            };
+            placed.peers.insert(name, peer);
+        }
+        placed
+    }
+
+    fn refuse(
+        &self,
+        name: &str,
+        claim: &Claim,
+        refused: &Refused,
+        placed: &mut Placed,
+    ) -> PeerPlan {
+        let text = format!("{}: {}", self.config.nodes_source, refused.detail);
+        let subject = Subject::Node(name.to_owned());
+        placed.problems.push(Problem::new(subject, text));
+        PeerPlan {
+            pod_cidrs: claim.pod_cidrs.clone(),
+            addresses: claim.addresses.clone(),
+            mac: NO_MAC,
+            state: PeerState::Refused,
+            refusal: refused.code,
+            detail: Some(refused.detail.clone()),
+        }
+    }
+
+    fn place(&self, name: &str, claim: &Claim, placed: &mut Placed) -> PeerPlan {
+        let mut peer = PeerPlan {
+            pod_cidrs: claim.pod_cidrs.clone(),
+            addresses: claim.addresses.clone(),
+            mac: NO_MAC,
+            state: PeerState::Ready,
+            refusal: Refusal::None,
+            detail: None,
+        };
+        let mut families = 0;
+        for &address in claim.addresses.iter().filter(|address| is_carried(address)) {
+            let of_family = |cidr: &&IpNet| cidr.addr().is_ipv4() == address.is_ipv4();
+            let cidrs: Vec<IpNet> = claim.pod_cidrs.iter().filter(of_family).copied().collect();
+            if cidrs.is_empty() {
+                continue;
+            }
+            families += 1;
+            let (mac, obstacle) = self.place_family(name, address, &cidrs, placed);
+            peer.mac = mac;
+            if let Some((state, why)) = obstacle.filter(|(state, _)| *state > peer.state) {
+                peer.state = state;
+                peer.detail = Some(format!("node {name}: {why}"));
+            }
+        }
+        if families > 0 {
+            return peer;
+        }
+        let refused = Refused {
+            code: Refusal::NoPodCidr,
+            detail: format!(
+                "node {name}: spec.podCIDRs: none is IPv4 with an IPv4 InternalIP beside it; \
+                 IPv6 is not carried yet"
+            ),
+        };
+        self.refuse(name, claim, &refused, placed)
+    }
+
+    /// Places a peer's podCIDRs of one family, reached by its address of that family.
+    fn place_family(
+        &self,
+        name: &str,
+        address: IpAddr,
+        cidrs: &[IpNet],
+        placed: &mut Placed,
+    ) -> (Mac, Option<Obstacle>) {
+        let uplink = match self.on_link(address) {
+            Ok(uplink) => uplink,
+            Err(why) => return (NO_MAC, Some((PeerState::NotOnLink, why))),
+        };
+        let next_hop = NextHop {
+            gateway: address,
+            ifindex: uplink.ifindex,
+        };
+        let neighbour = self.kernel.neighbours.get(&(uplink.ifindex, address));
+        if neighbour.is_none_or(is_ours_to_keep) {
+            placed.neighbours.insert((uplink.ifindex, address));
+        }
+        if self.config.routes == RoutesMode::Manage {
+            for &cidr in cidrs {
+                self.manage(name, cidr, next_hop, placed);
+            }
+        }
+        let mac = neighbour.and_then(|neighbour| neighbour.mac);
+        let Some(mac) = mac.filter(|mac| is_station(mac) && *mac != uplink.mac) else {
+            let why = format!("its address {address} has no MAC on {}", uplink.name);
+            return (NO_MAC, Some((PeerState::WaitingForNeighbour, why)));
+        };
+        let route = Route {
+            ifindex: uplink.ifindex,
+            peer_mac: mac,
+            own_mac: uplink.mac,
+        };
+        let mut obstacle = None;
+        for &cidr in cidrs {
+            if self.config.offload == Offload::Always {
+                placed.routes.insert(cidr, route);
+            } else if let Err(why) = self.follow_kernel(cidr, next_hop, route, &mut placed.routes) {
+                obstacle = Some((PeerState::KernelRoutesElsewhere, why));
+            }
+        }
+        (mac, obstacle)
+    }
+
+    /// The uplink, where the kernel would send a frame for `address` straight out of it.
+    fn on_link(&self, address: IpAddr) -> Result<&Uplink, String> {
+        let uplink = self.uplink.ok_or("there is no uplink")?;
+        let no = |why: &str| {
+            format!(
+                "its address {address} is not on-link at {}: {why}",
+                uplink.name
+            )
+        };
+        let route = self
+            .table
+            .to(address)
+            .ok_or_else(|| no("the kernel has no route to it"))?;
+        let ifindex = uplink.ifindex;
+        if route.kind != (RouteKind::OnLink { ifindex }) {
+            return Err(no(&format!("the kernel routes {}", self.show(route))));
+        }
+        let addresses = self.kernel.addresses.get(&ifindex);
+        let is_special = |net: &IpNet| {
+            let has_broadcast = address.is_ipv4() && net.prefix_len() < 31;
+            has_broadcast && (address == net.broadcast() || address == net.network())
+        };
+        if addresses.into_iter().flatten().any(is_special) {
+            return Err(no("it is the segment's broadcast address"));
+        }
+        Ok(uplink)
+    }
+
+    /// Wants a kernel route of ours, unless somebody else keeps one to the same prefix.
+    fn manage(&self, name: &str, cidr: IpNet, next_hop: NextHop, placed: &mut Placed) {
+        let routes = self.table.exactly(cidr);
+        match routes.iter().find(|route| route.protocol != PROTOCOL) {
+            None => {
+                placed.kernel_routes.insert(cidr, next_hop);
+            }
+            Some(others) => {
+                let text = format!(
+                    "kernel route {} is somebody else's (protocol {}); it is left alone, and ours to node {name} is not added",
+                    self.show(others),
+                    others.protocol
+                );
+                placed
+                    .problems
+                    .push(Problem::new(Subject::KernelRoute(cidr), text));
+            }
+        }
+    }
+
+    /// Puts a podCIDR into the trie as far as the kernel routes it to the very same next hop: parts
+    /// that it routes elsewhere are exceptions, and parts of those may be routed like the whole.
+    fn follow_kernel(
+        &self,
+        cidr: IpNet,
+        next_hop: NextHop,
+        route: Route,
+        routes: &mut BTreeMap<IpNet, Route>,
+    ) -> Result<(), String> {
+        let covering = self
+            .table
+            .covering(cidr)
+            .ok_or_else(|| format!("the kernel has no route to {cidr}"))?;
+        if covering.kind != next_hop.into() {
+            return Err(format!(
+                "the kernel routes {cidr} by {}",
+                self.show(covering)
+            ));
+        }
+        routes.insert(cidr, route);
+        let mut enclosing = vec![(cidr, true)];
+        for (part, kernel_route) in self.table.inside(cidr) {
+            while enclosing
+                .pop_if(|(outer, _)| !outer.contains(&part))
+                .is_some()
+            {}
+            let same_way = kernel_route.kind == next_hop.into();
+            if enclosing
+                .last()
+                .is_some_and(|(_, outer)| *outer != same_way)
+            {
+                routes.insert(part, if same_way { route } else { Route::KERNEL });
+                enclosing.push((part, same_way));
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, route: &KernelRoute) -> String {
+        let destination = route.destination;
+        match route.kind {
+            RouteKind::Gateway { gateway, ifindex } => {
+                format!("{destination} via {gateway} on {}", self.device(ifindex))
+            }
+            RouteKind::OnLink { ifindex } => {
+                format!("{destination} straight to {}", self.device(ifindex))
+            }
+            RouteKind::Other => format!("{destination} to no single next hop"),
+        }
+    }
+
+    fn device(&self, ifindex: u32) -> String {
+        let link = self.kernel.links.get(&ifindex);
+        link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
+    }
+}
+
+/// An administrator's entry, or one that somebody else has the kernel keep, needs nothing from us.
+fn is_ours_to_keep(neighbour: &Neighbour) -> bool {
+    let others = neighbour.managed && neighbour.protocol != PROTOCOL;
+    !neighbour.permanent && !others
+}
+
+/// True for the MAC of one station: neither multicast (IEEE 802's group bit) nor none.
+fn is_station(mac: &Mac) -> bool {
+    *mac != NO_MAC && mac[0] & 1 == 0
+}

@@ -1,0 +1,106 @@
+//! Which interfaces are pods' veths, and which of them take part.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use underpass_common::addr::{Mac, NO_MAC};
+use underpass_common::pod::PodState;
+
+use super::table::{Table, leaves_by};
+use super::{Problem, Subject, Uplink};
+use crate::world::kernel::{Kernel, Link, LinkKind, VethPeer};
+
+/// A pod's veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPlan {
+    /// Interface index of the host's end.
+    pub ifindex: u32,
+    /// Name of the host's end.
+    pub name: String,
+    /// MAC of the pod's end; all zeros where it could not be read.
+    pub mac: Mac,
+    /// Whether it takes part.
+    pub state: PodState,
+}
+
+impl PodPlan {
+    /// What somebody should mend.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        (self.state == PodState::PeerUnknown).then(|| {
+            let text = format!(
+                "pod veth {}: the MAC of the pod's end cannot be read; its traffic stays with the kernel",
+                self.name
+            );
+            Problem::new(Subject::Pod(self.name.clone()), text)
+        })
+    }
+}
+
+/// Finds the pods' veths, by interface index.
+pub(super) fn find(
+    kernel: &Kernel,
+    table: &Table<'_>,
+    own_pod_cidrs: &[IpNet],
+    uplink: Option<&Uplink>,
+) -> Vec<PodPlan> {
+    let bridges = pod_bridges(kernel, own_pod_cidrs);
+    let routed = routed_to_pods(table, own_pod_cidrs);
+    let mut pods = Vec::new();
+    for link in kernel.links.values() {
+        let LinkKind::Veth(peer) = link.kind else {
+            continue;
+        };
+        let is_uplink = uplink.is_some_and(|uplink| uplink.ifindex == link.ifindex);
+        let leads_to_pods = link.master.is_some_and(|bridge| bridges.contains(&bridge))
+            || routed.contains(&link.ifindex);
+        if link.up && peer.netns_id.is_some() && !is_uplink && leads_to_pods {
+            pods.push(pod(link, peer));
+        }
+    }
+    pods
+}
+
+fn pod(link: &Link, peer: VethPeer) -> PodPlan {
+    let mac = peer.mac.unwrap_or(NO_MAC);
+    let state = if !link.qdiscs.is_empty() {
+        PodState::Shaped
+    } else if mac == NO_MAC {
+        PodState::PeerUnknown
+    } else {
+        PodState::Attached
+    };
+    PodPlan {
+        ifindex: link.ifindex,
+        name: link.name.clone(),
+        mac,
+        state,
+    }
+}
+
+/// Bridges that are some pods' gateway.
+fn pod_bridges(kernel: &Kernel, own_pod_cidrs: &[IpNet]) -> BTreeSet<u32> {
+    let in_own = |address: &IpNet| {
+        own_pod_cidrs
+            .iter()
+            .any(|own| own.contains(&address.addr()))
+    };
+    kernel
+        .links
+        .values()
+        .filter(|link| link.kind == LinkKind::Bridge)
+        .map(|link| link.ifindex)
+        .filter(|ifindex| {
+            let mut addresses = kernel.addresses.get(ifindex).into_iter().flatten();
+            addresses.any(in_own)
+        })
+        .collect()
+}
+
+/// Interfaces that the kernel routes a part of our podCIDRs out of.
+fn routed_to_pods(table: &Table<'_>, own_pod_cidrs: &[IpNet]) -> BTreeSet<u32> {
+    own_pod_cidrs
+        .iter()
+        .flat_map(|own| table.at_or_inside(*own))
+        .filter_map(|(_, route)| leaves_by(route))
+        .collect()
+}

@@ -1,0 +1,102 @@
+use super::*;
+
+#[test]
+fn the_uplink_is_found_as_asked() {
+    let name = |name: &str| UplinkChoice::Name(name.to_owned());
+    let pattern = |text| UplinkChoice::Pattern(regex::Regex::new(text).unwrap());
+    let reach = |ifindex| UplinkChoice::Reach {
+        target: ip("10.0.0.2"),
+        ifindex,
+    };
+    let found = Ok("eth0");
+    let table = [
+        (UplinkChoice::Auto, found),
+        (name("eth0"), found),
+        (pattern("^eth.*"), found),
+        (
+            pattern("^eth[0-9]$|^lo$"),
+            Err(
+                "the uplink lo (its name matches /^eth[0-9]$|^lo$/) has no MAC; an Ethernet interface is needed",
+            ),
+        ),
+        (reach(Some(ETH0)), found),
+        (
+            name("eth7"),
+            Err(
+                "no uplink: no interface named \"eth7\"; there are: lo, eth0, cni0, veth10, veth11",
+            ),
+        ),
+        (
+            pattern("^ens"),
+            Err("no uplink: no interface whose name matches /^ens/; there are: lo, eth0,"),
+        ),
+        (
+            reach(None),
+            Err("no uplink: no interface that 10.0.0.2 is reached by; there are:"),
+        ),
+        (
+            name("down0"),
+            Err("the uplink down0 (chosen by name) is down"),
+        ),
+    ];
+    for (choice, wanted) in table {
+        let mut world = world(2);
+        if matches!(wanted, Err(text) if text.contains("down0")) {
+            let down = Link {
+                up: false,
+                ..link(4, "down0", LinkKind::Other, None)
+            };
+            world.kernel.links.insert(4, down);
+        }
+        let config = Config {
+            uplink: choice.clone(),
+            ..config()
+        };
+        let plan = planned(&config, &world);
+        match wanted {
+            Ok(name) => {
+                assert_eq!(plan.uplink.unwrap().name, name, "{choice:?}");
+                assert_eq!(plan.problems, [], "{choice:?}");
+            }
+            Err(text) => {
+                assert_eq!(plan.uplink, None, "{choice:?}");
+                assert!(texts(&plan)[0].starts_with(text), "{:?}", plan.problems);
+                assert!(plan.routes.is_empty() && plan.neighbours.is_empty());
+                let detail = "node node-2: there is no uplink".to_owned();
+                assert_eq!(state(&plan, "node-2"), (PeerState::NotOnLink, detail));
+                assert_eq!(plan.pods.len(), 2, "pods are found all the same");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pattern_prefers_what_is_up() {
+    let mut world = world(2);
+    let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
+    let eth1 = Link {
+        ifindex: 7,
+        name: "eth1".to_owned(),
+        ..eth0.clone()
+    };
+    eth0.up = false;
+    world.kernel.links.insert(7, eth1);
+    let config = Config {
+        uplink: UplinkChoice::Pattern(regex::Regex::new("^eth").unwrap()),
+        ..config()
+    };
+    assert_eq!(planned(&config, &world).uplink.unwrap().name, "eth1");
+}
+
+#[test]
+fn without_an_address_to_go_by_the_default_route_decides() {
+    let mut world = world(2);
+    world.nodes.as_mut().unwrap()[0].internal_ips = vec!["192.0.2.1".to_owned()];
+    assert_eq!(planned(&config(), &world).uplink.unwrap().name, "eth0");
+    remove_route(&mut world, "0.0.0.0/0");
+    let plan = planned(&config(), &world);
+    assert_eq!(plan.uplink, None);
+    assert!(texts(&plan)[0].starts_with(
+        "no uplink: no interface with this node's InternalIP 192.0.2.1 or a default route; there are: lo"
+    ));
+}

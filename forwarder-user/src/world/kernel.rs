@@ -1,0 +1,112 @@
+//! The kernel's network state, as netlink tells it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use underpass_common::addr::Mac;
+
+/// A mirror of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// By interface index.
+    pub links: BTreeMap<u32, Link>,
+    /// Addresses with their on-link prefix length (`10.0.0.1/24`), sorted, by interface index.
+    pub addresses: BTreeMap<u32, Vec<IpNet>>,
+    /// By interface index and address; without unresolved ones that nobody keeps fresh.
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    /// Routes of the main table, by destination and metric.
+    pub routes: Vec<KernelRoute>,
+    /// Policy rules other than the three that every namespace begins with, one line each. Not
+    /// interpreted: a change of them makes every confirmation doubtful.
+    pub rules: Vec<String>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its own MAC.
+    pub mac: Mac,
+    /// Its MTU, in bytes of the IP packet.
+    pub mtu: u32,
+    /// Administratively up and with carrier.
+    pub up: bool,
+    /// Interface index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Kinds of its queueing discipline(s), but for `noqueue`, `clsact` and none: what would shape
+    /// or redirect its packets.
+    pub qdiscs: Vec<String>,
+}
+
+/// What an interface is, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A virtual Ethernet pair's end.
+    Veth(VethPeer),
+    /// A bridge.
+    Bridge,
+    /// Anything else.
+    Other,
+}
+
+/// The other end of a veth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VethPeer {
+    /// Its interface index in its own namespace.
+    pub ifindex: u32,
+    /// Our id for its namespace; `None`: it lives in ours.
+    pub netns_id: Option<i32>,
+    /// Its MAC, where it could be read.
+    pub mac: Option<Mac>,
+}
+
+/// An entry of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its MAC. `None`: being resolved, or failed.
+    pub mac: Option<Mac>,
+    /// Set by an administrator (`NUD_PERMANENT`, `NUD_NOARP`): not ours to change.
+    pub permanent: bool,
+    /// Kept fresh by the kernel on somebody's request (`NTF_EXT_MANAGED`).
+    pub managed: bool,
+    /// Who made it (`NDA_PROTOCOL`); 0: nobody said.
+    pub protocol: u8,
+}
+
+/// A route of the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelRoute {
+    /// Destination; the default route is `0.0.0.0/0` or `::/0`.
+    pub destination: IpNet,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+    /// Metric; the lowest wins among routes to one destination.
+    pub priority: u32,
+}
+
+/// What a route does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteKind {
+    /// To a gateway, out of an interface.
+    Gateway {
+        /// Next hop.
+        gateway: IpAddr,
+        /// Interface index.
+        ifindex: u32,
+    },
+    /// Straight out of an interface: the destination is on-link.
+    OnLink {
+        /// Interface index.
+        ifindex: u32,
+    },
+    /// Blackhole, unreachable, prohibit, throw, multipath, and whatever else is not one next hop.
+    Other,
+}

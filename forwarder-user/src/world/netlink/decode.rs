@@ -1,0 +1,269 @@
+//! From rtnetlink messages to the mirror's types. Pure: nothing here asks the kernel.
+//!
+//! What the mirror has no use for becomes `None`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+    NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
+};
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use underpass_common::addr::{Mac, NO_MAC};
+
+use crate::world::kernel::{KernelRoute, Link, LinkKind, Neighbour, RouteKind, VethPeer};
+
+/// A link, without what other messages tell: its queueing disciplines and its peer's MAC.
+///
+/// `None` for a bridge's word about its port (family `AF_BRIDGE`): there `RTM_DELLINK` means that
+/// the link left the bridge, not that it is gone.
+pub(super) fn link(message: &LinkMessage) -> Option<Link> {
+    if message.header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut link = Link {
+        ifindex: message.header.index,
+        name: String::new(),
+        kind: LinkKind::Other,
+        mac: NO_MAC,
+        mtu: 0,
+        up: message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::LowerUp),
+        master: None,
+        qdiscs: Vec::new(),
+    };
+    let mut peer = VethPeer::default();
+    let mut controller = None;
+    let mut infos: &[LinkInfo] = &[];
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = to_mac(mac).unwrap_or(NO_MAC),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(ifindex) => controller = Some(*ifindex),
+            LinkAttribute::Link(ifindex) => peer.ifindex = *ifindex,
+            LinkAttribute::LinkNetNsId(id) => peer.netns_id = Some(*id),
+            LinkAttribute::LinkInfo(list) => infos = list,
+            _ => {}
+        }
+    }
+    for info in infos {
+        match info {
+            LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth(peer),
+            LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
+            LinkInfo::PortKind(InfoPortKind::Bridge) => link.master = controller,
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// An interface's own address.
+pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
+    let mut local = None;
+    let mut peer_or_self = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => peer_or_self = Some(*ip),
+            _ => {}
+        }
+    }
+    let ip = local.or(peer_or_self)?;
+    // On a point-to-point link the prefix belongs to the other end, and our own address is alone.
+    let prefix = match peer_or_self {
+        Some(other) if other != ip => host_prefix(ip),
+        _ => message.header.prefix_len,
+    };
+    Some((message.header.index, IpNet::new(ip, prefix).ok()?))
+}
+
+/// An entry of the neighbour table, by device and address.
+///
+/// `None` for bridges' forwarding tables, for proxies, and for what the kernel makes up without
+/// telling anybody: entries of multicast and broadcast addresses, loopback and tunnels.
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(u32, IpAddr, Neighbour)> {
+    let header = &message.header;
+    if header.ifindex == 0 || header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let mut ip = None;
+    let mut neighbour = Neighbour {
+        mac: None,
+        permanent: matches!(
+            header.state,
+            NeighbourState::Permanent | NeighbourState::Noarp
+        ),
+        managed: false,
+        protocol: 0,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some((*v4).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => ip = Some((*v6).into()),
+            NeighbourAttribute::LinkLayerAddress(mac) if resolved(header.state) => {
+                neighbour.mac = to_mac(mac);
+            }
+            NeighbourAttribute::ExtFlags(flags) => {
+                neighbour.managed = flags.contains(NeighbourExtFlags::Managed);
+            }
+            NeighbourAttribute::Protocol(protocol) => neighbour.protocol = (*protocol).into(),
+            _ => {}
+        }
+    }
+    let made_up = header.state == NeighbourState::Noarp && !neighbour.mac.is_some_and(is_unicast);
+    let ip = ip.filter(|ip: &IpAddr| !ip.is_multicast() && !made_up)?;
+    Some((header.ifindex, ip, neighbour))
+}
+
+/// True where an entry is worth a place in the mirror: an unresolved one that nobody cares for
+/// comes and goes with any stray packet, mostly untold, and says no more than none at all.
+pub(super) fn worth_keeping(neighbour: &Neighbour) -> bool {
+    neighbour.mac.is_some() || neighbour.managed || neighbour.permanent
+}
+
+/// `NUD_VALID` of the kernel's include/net/neighbour.h: the MAC can be used.
+fn resolved(state: NeighbourState) -> bool {
+    matches!(
+        state,
+        NeighbourState::Permanent
+            | NeighbourState::Noarp
+            | NeighbourState::Reachable
+            | NeighbourState::Probe
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+    )
+}
+
+/// True where the message tells of a route of the main table (and not of a cached exception).
+pub(super) fn in_main_table(message: &RouteMessage) -> bool {
+    let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+    // Numbers above 255 don't fit the header's field.
+    let table = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or_else(|| message.header.table.into());
+    table == main && !message.header.flags.contains(RouteFlags::Cloned)
+}
+
+/// A route of the main table.
+pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
+    let header = &message.header;
+    let everything = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    if !in_main_table(message) {
+        return None;
+    }
+    let mut destination = everything;
+    let mut priority = 0;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => destination = to_ip(address)?,
+            RouteAttribute::Priority(number) => priority = *number,
+            _ => {}
+        }
+    }
+    Some(KernelRoute {
+        destination: IpNet::new(destination, header.destination_prefix_length).ok()?,
+        kind: route_kind(message),
+        protocol: header.protocol.into(),
+        priority,
+    })
+}
+
+/// What a route does. Whatever holds for some packets only (a TOS, a source prefix), or does more
+/// than send to one next hop, is [`RouteKind::Other`].
+pub(super) fn route_kind(message: &RouteMessage) -> RouteKind {
+    let header = &message.header;
+    if header.kind != RouteType::Unicast
+        || header.tos != 0
+        || header.source_prefix_length != 0
+        || header.flags.contains(RouteFlags::Dead)
+    {
+        return RouteKind::Other;
+    }
+    let mut gateway = None;
+    let mut ifindex = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(address) => gateway = to_ip(address),
+            RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some((*v4).into()),
+            RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some((*v6).into()),
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::MultiPath(_)
+            | RouteAttribute::Encap(_)
+            | RouteAttribute::EncapType(_)
+            | RouteAttribute::Via(_) => return RouteKind::Other,
+            _ => {}
+        }
+    }
+    match (gateway, ifindex) {
+        (Some(gateway), Some(ifindex)) => RouteKind::Gateway { gateway, ifindex },
+        (None, Some(ifindex)) => RouteKind::OnLink { ifindex },
+        (_, None) => RouteKind::Other,
+    }
+}
+
+/// A queueing discipline's device and kind, where it could shape or redirect packets. `clsact`
+/// does nothing by itself; `ingress` stays, because filters that redirect hang on it.
+pub(super) fn qdisc(message: &TcMessage) -> Option<(u32, &str)> {
+    let kind = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            TcAttribute::Kind(kind) => Some(kind.as_str()),
+            _ => None,
+        })?;
+    let ifindex = u32::try_from(message.header.index).ok()?;
+    (!matches!(kind, "noqueue" | "clsact" | "noop")).then_some((ifindex, kind))
+}
+
+/// The family of an address, as netlink numbers it.
+pub(super) fn family(ip: IpAddr) -> AddressFamily {
+    match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// Prefix length of a single address.
+pub(super) fn host_prefix(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn is_unicast(mac: Mac) -> bool {
+    mac != NO_MAC && mac[0] & 1 == 0
+}
+
+fn to_mac(bytes: &[u8]) -> Option<Mac> {
+    bytes.try_into().ok()
+}
+
+fn to_ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,233 @@
+//! Reading: the kernel's tables, whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::route::{RouteHeader, RouteMessage};
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::tc::TcMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, address::AddressMessage};
+use nix::errno::Errno;
+use tracing::debug;
+use underpass_common::addr::Mac;
+
+use super::ask::{Failure, or_none};
+use super::{Netlink, decode, mirror, rules};
+use crate::world::kernel::{Kernel, KernelRoute, Link, LinkKind, VethPeer};
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+/// The kernel has no such table: nothing has been put into it yet, or it was built or booted
+/// without that family.
+const NO_TABLE: [Errno; 3] = [Errno::ENOENT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+
+impl Netlink {
+    /// Reads everything the mirror holds.
+    ///
+    /// Subscribe first, read then: that is the order in which [`connect`](Self::connect) does it,
+    /// so that an event between the two is applied twice and never missed.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to show a table, or the connection is closed.
+    pub async fn read_all(&self) -> Result<Kernel> {
+        let mut kernel = Kernel {
+            links: self.read_links().await?,
+            addresses: self.read_addresses().await?,
+            ..Kernel::default()
+        };
+        mirror::fill_in_local_peers(&mut kernel);
+        self.read_neighbours(&mut kernel).await?;
+        kernel.routes = self.read_routes().await?;
+        kernel.rules = self.read_rules().await?;
+        self.read_qdiscs(&mut kernel).await?;
+        Ok(kernel)
+    }
+
+    async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(without_statistics());
+        let table = self
+            .dump(RouteNetlinkMessage::GetLink(request))
+            .await
+            .context("read the links")?;
+        let mut links = BTreeMap::new();
+        for message in table {
+            if let RouteNetlinkMessage::NewLink(message) = message
+                && let Some(mut link) = decode::link(&message)
+            {
+                if let LinkKind::Veth(peer) = &mut link.kind {
+                    peer.mac = self.read_peer_mac(peer).await;
+                }
+                links.insert(link.ifindex, link);
+            }
+        }
+        Ok(links)
+    }
+
+    /// One link, without its queueing disciplines and its peer's MAC; `None`: there is none.
+    pub(super) async fn read_link(&self, ifindex: u32) -> Result<Option<Link>> {
+        let mut request = LinkMessage::default();
+        request.header.index = ifindex;
+        self.get_link(request)
+            .await
+            .with_context(|| format!("read the link with index {ifindex}"))
+    }
+
+    /// Finds a link by its name, as [`read_all`](Self::read_all) would show it, but without its
+    /// queueing disciplines and its peer's MAC. `None`: there is none.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to answer, or the connection is closed.
+    pub async fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
+        let mut request = LinkMessage::default();
+        request
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(request)
+            .await
+            .with_context(|| format!("look for the link {name}"))
+    }
+
+    async fn get_link(&self, mut request: LinkMessage) -> Result<Option<Link>, Failure> {
+        request.attributes.push(without_statistics());
+        let answer = self.get(RouteNetlinkMessage::GetLink(request)).await;
+        Ok(match or_none(answer, &[Errno::ENODEV])? {
+            Some(RouteNetlinkMessage::NewLink(message)) => decode::link(&message),
+            _ => None,
+        })
+    }
+
+    /// The MAC of a veth's peer in another namespace, read without entering it (needs
+    /// CAP_NET_ADMIN there). `None` where it can't be read, as while a pod comes or goes.
+    pub(super) async fn read_peer_mac(&self, peer: &VethPeer) -> Option<Mac> {
+        let mut request = LinkMessage::default();
+        request.header.index = peer.ifindex;
+        request
+            .attributes
+            .push(LinkAttribute::IfNetnsId(peer.netns_id?));
+        match self.get_link(request).await {
+            Ok(link) => link.map(|link| link.mac),
+            Err(failure) => {
+                debug!(
+                    "can't read the veth peer with index {} in namespace {:?}: {failure}",
+                    peer.ifindex, peer.netns_id
+                );
+                None
+            }
+        }
+    }
+
+    async fn read_addresses(&self) -> Result<BTreeMap<u32, Vec<IpNet>>> {
+        let mut addresses: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
+        for family in FAMILIES {
+            let mut request = AddressMessage::default();
+            request.header.family = family;
+            let answer = self.dump(RouteNetlinkMessage::GetAddress(request)).await;
+            let table = or_none(answer, &NO_TABLE).context("read the interfaces' addresses")?;
+            for message in table.unwrap_or_default() {
+                if let RouteNetlinkMessage::NewAddress(message) = message
+                    && message.header.family == family
+                    && let Some((ifindex, address)) = decode::address(&message)
+                {
+                    addresses.entry(ifindex).or_default().push(address);
+                }
+            }
+        }
+        for list in addresses.values_mut() {
+            list.sort_unstable();
+        }
+        Ok(addresses)
+    }
+
+    async fn read_neighbours(&self, kernel: &mut Kernel) -> Result<()> {
+        for family in FAMILIES {
+            let mut request = NeighbourMessage::default();
+            request.header.family = family;
+            let answer = self.dump(RouteNetlinkMessage::GetNeighbour(request)).await;
+            let table = or_none(answer, &NO_TABLE).context("read the neighbour table")?;
+            for message in table.unwrap_or_default() {
+                if let RouteNetlinkMessage::NewNeighbour(message) = message
+                    && let Some((ifindex, ip, neighbour)) = decode::neighbour(&message)
+                    && decode::worth_keeping(&neighbour)
+                {
+                    kernel.neighbours.insert((ifindex, ip), neighbour);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The main table, ordered by destination and metric; equal ones as the kernel orders them.
+    pub(super) async fn read_routes(&self) -> Result<Vec<KernelRoute>> {
+        let mut routes = Vec::new();
+        for family in FAMILIES {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            // The strict check makes a filter of it: the local table stays where it is.
+            request.header.table = RouteHeader::RT_TABLE_MAIN;
+            let answer = self.dump(RouteNetlinkMessage::GetRoute(request)).await;
+            let table = or_none(answer, &NO_TABLE).context("read the main route table")?;
+            for message in table.unwrap_or_default() {
+                if let RouteNetlinkMessage::NewRoute(message) = message
+                    && message.header.address_family == family
+                {
+                    routes.extend(decode::route(&message));
+                }
+            }
+        }
+        routes.sort_by_key(|route| (route.destination, route.priority));
+        Ok(routes)
+    }
+
+    pub(super) async fn read_rules(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for family in FAMILIES {
+            let mut request = RuleMessage::default();
+            request.header.family = family;
+            let answer = self.dump(RouteNetlinkMessage::GetRule(request)).await;
+            let table = or_none(answer, &NO_TABLE).context("read the policy rules")?;
+            for message in table.unwrap_or_default() {
+                if let RouteNetlinkMessage::NewRule(message) = message
+                    && message.header.family == family
+                {
+                    lines.extend(rules::line(&message));
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Reads the queueing disciplines of all links (the kernel has no way to ask for one link's)
+    /// and tells whether any has changed.
+    pub(super) async fn read_qdiscs(&self, kernel: &mut Kernel) -> Result<bool> {
+        let table = self
+            .dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))
+            .await
+            .context("read the queueing disciplines")?;
+        let mut kinds: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
+        for message in &table {
+            if let RouteNetlinkMessage::NewQueueDiscipline(message) = message
+                && let Some((ifindex, kind)) = decode::qdisc(message)
+            {
+                kinds.entry(ifindex).or_default().insert(kind);
+            }
+        }
+        let mut changed = false;
+        for link in kernel.links.values_mut() {
+            let now = kinds.remove(&link.ifindex).unwrap_or_default();
+            if !now.iter().eq(link.qdiscs.iter()) {
+                link.qdiscs = now.into_iter().map(str::to_owned).collect();
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Spares the kernel and us half a kilobyte for each link.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}

@@ -1,0 +1,171 @@
+//! A small BPF program that sets the stage for the programs under test, and looks at it after them.
+//!
+//! `BPF_PROG_TEST_RUN` takes and gives only a few fields of `__sk_buff` (`convert___skb_to_skb()` in
+//! the kernel's `net/bpf/test_run.c`): `tc_index`, which carries the witness, is not among them, nor
+//! can a packet come with a VLAN tag beside it. `mark` and `cb` are, and our programs look at neither.
+//! So the launcher copies `mark` to `tc_index`, calls the program under test, and copies `tc_index`
+//! back to `mark`. The call is a tail call out of a function, which returns to that function's
+//! caller.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Map, MapData, ProgramArray};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya_obj::generated::bpf_map_type;
+use underpass::datapath::Loaded;
+use underpass::datapath::load::program;
+use underpass_common::verdict::Hook;
+
+use crate::assembly::{
+    Instruction, call, call_function, exit, helper, load, load_and_pin, load_map, move_number,
+    move_register, skip_if_zero, store,
+};
+
+/// The largest frame that comes out again.
+const ROOM: usize = 4096;
+
+/// Words of `__sk_buff` (include/uapi/linux/bpf.h), by their position.
+mod word {
+    pub const MARK: usize = 2;
+    pub const IFINDEX: usize = 10;
+    pub const TC_INDEX: usize = 11;
+    pub const CB: usize = 12;
+    pub const GSO_SIZE: usize = 44;
+    pub const COUNT: usize = 48;
+}
+
+/// What travels with a packet beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metadata {
+    /// The device whose hook this is.
+    pub ifindex: u32,
+    /// `tc_index`.
+    pub witness: u16,
+    /// Payload bytes of each segment; 0 for a single packet.
+    pub gso_size: u32,
+    /// VLAN tag; 0: none.
+    pub vlan: u32,
+    /// The packet is marked as a tunnel's, for which the kernel refuses to change its length.
+    pub is_tunnelled: bool,
+}
+
+/// What a program made of a packet.
+#[derive(Debug)]
+pub struct Run {
+    pub answer: i32,
+    pub bytes: Vec<u8>,
+    /// `tc_index`.
+    pub witness: u16,
+}
+
+/// The launcher, loaded.
+pub struct Launcher {
+    program: SchedClassifier,
+    /// The programs under test, by the number of their hook.
+    _programs: ProgramArray<MapData>,
+}
+
+impl Launcher {
+    /// Loads the launcher and pins it in `dir`, for aya takes a foreign program only from a pin.
+    pub fn new(loaded: &mut Loaded, dir: &Path) -> Result<Self> {
+        let slots = Hook::ALL.len() as u32;
+        let kind = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY as u32;
+        let map = aya_obj::Map::new_from_params(kind, 4, 4, slots, 0);
+        let map = MapData::create(map, "under_test", None)?;
+        let descriptor = map.fd().as_fd().as_raw_fd();
+        let mut programs = ProgramArray::try_from(Map::ProgramArray(map))?;
+        for hook in Hook::ALL {
+            let program = program(&mut loaded.ebpf, hook)?;
+            programs.set(hook as u32, program.fd()?, 0)?;
+        }
+        let pin = dir.join("launcher");
+        let [launch, call] = code(descriptor);
+        load_and_pin(&[&launch[..], &call].concat(), launch.len(), &pin).context("the launcher")?;
+        let program = SchedClassifier::from_pin(&pin)?;
+        std::fs::remove_file(&pin)?;
+        Ok(Self {
+            program,
+            _programs: programs,
+        })
+    }
+
+    /// Runs the program of a hook on a frame.
+    pub fn run(&self, hook: Hook, frame: &[u8], with: &Metadata) -> Result<Run> {
+        let mut context = [0u32; word::COUNT];
+        context[word::MARK] = with.witness.into();
+        context[word::IFINDEX] = with.ifindex;
+        context[word::GSO_SIZE] = with.gso_size;
+        context[word::CB] = hook as u32;
+        context[word::CB + 1] = with.vlan;
+        context[word::CB + 2] = with.is_tunnelled.into();
+        let context = context.map(u32::to_ne_bytes).concat();
+        let mut context_out = vec![0; context.len()];
+        let mut bytes = vec![0; ROOM];
+        let result = self.program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::default()
+        })?;
+        bytes.truncate(result.data_size_out as usize);
+        let mark = context_out[word::MARK * 4..][..4].try_into()?;
+        Ok(Run {
+            answer: result.return_value.cast_signed(),
+            bytes,
+            witness: u32::from_ne_bytes(mark) as u16,
+        })
+    }
+}
+
+/// What the launcher answers where the program under test could not be called.
+pub const NOT_CALLED: i32 = 0x7e57;
+
+/// `BPF_ADJ_ROOM_MAC` and `BPF_F_ADJ_ROOM_ENCAP_L3_IPV4`.
+const BEHIND_MAC: i32 = 1;
+const AS_TUNNEL: i32 = 2;
+
+/// The launcher's two functions. r6 holds the context throughout.
+fn code(programs: i32) -> [Vec<Instruction>; 2] {
+    let vlan = [
+        move_register(1, 6),
+        move_number(2, i32::from(0x8100u16.to_be())),
+        call(helper::SKB_VLAN_PUSH),
+    ];
+    let tunnel = [
+        move_register(1, 6),
+        move_number(2, 20),
+        move_number(3, BEHIND_MAC),
+        move_number(4, AS_TUNNEL),
+        call(helper::SKB_ADJUST_ROOM),
+        // Out again, so that the bytes are what they were; the mark stays.
+        move_register(1, 6),
+        move_number(2, -20),
+        move_number(3, BEHIND_MAC),
+        move_number(4, 0),
+        call(helper::SKB_ADJUST_ROOM),
+    ];
+    let after = [load(2, 6, word::TC_INDEX), store(6, word::MARK, 2), exit()];
+    let launch = [
+        &[move_register(6, 1)][..],
+        &[load(2, 6, word::MARK), store(6, word::TC_INDEX, 2)],
+        &[load(3, 6, word::CB + 1), skip_if_zero(3, vlan.len())],
+        &vlan,
+        &[load(3, 6, word::CB + 2), skip_if_zero(3, tunnel.len())],
+        &tunnel,
+        &[move_register(1, 6), call_function(after.len())],
+        &after,
+    ];
+    let [map, rest_of_map] = load_map(2, programs);
+    let call = vec![
+        load(3, 1, word::CB),
+        map,
+        rest_of_map,
+        call(helper::TAIL_CALL),
+        move_number(0, NOT_CALLED),
+        exit(),
+    ];
+    [launch.concat(), call]
+}

@@ -1,0 +1,12 @@
+//! Packet tables through `BPF_PROG_TEST_RUN`: what stands in the maps, bytes in; a verdict, bytes
+//! out and what the packet left behind. Each table is a test; a row is one behaviour of a packet.
+
+mod assembly;
+mod builder;
+mod cast;
+mod launcher;
+mod parsing;
+mod rig;
+mod table;
+mod transport;
+mod world;

@@ -1,0 +1,237 @@
+//! The programs in the kernel, with maps and devices of their own.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use underpass::datapath::{LoadOptions, Loaded, Pins, load};
+use underpass_common::addr::ShowMac;
+use underpass_common::endpoint::Endpoint;
+use underpass_common::flow::{Entrance, Flow, FlowKey};
+use underpass_common::map_names;
+use underpass_common::verdict::{Count, Hook, Verdict};
+
+use crate::cast::{
+    GATEWAY_MAC, MTU, NARROW_MTU, NARROW_UPLINK, OTHER_VETH, POD_VETH, UPLINK, UPLINK_MAC,
+};
+use crate::launcher::{Launcher, Metadata, Run};
+use crate::world::World;
+
+/// Where the BPF file system belongs.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Programs, maps and launcher.
+pub struct Rig {
+    pub loaded: Loaded,
+    launcher: Launcher,
+    // The programs alone write these; user space has no typed way to.
+    endpoints: HashMap<MapData, [u8; 4], Endpoint>,
+    flows: HashMap<MapData, FlowKey<[u8; 4]>, Flow>,
+    last_stamped: PerCpuArray<MapData, Entrance>,
+    _pins: OwnPins,
+}
+
+/// Runs a test with a rig, in a network namespace that holds nothing but the rig's devices. Not as
+/// root it says that it is skipped, and returns.
+pub fn with_rig(test: &str, body: impl FnOnce(&mut Rig) + Send) {
+    with_rig_on(test, Rig::new, body);
+}
+
+/// The same, with a rig made otherwise.
+pub fn with_rig_on(
+    test: &str,
+    make: impl FnOnce(OwnPins) -> Result<Rig> + Send,
+    body: impl FnOnce(&mut Rig) + Send,
+) {
+    if !underpass_bench::root_or_skip(test) {
+        return;
+    }
+    // A thread of its own, for a namespace entered is never left.
+    let result = thread::scope(|scope| {
+        let in_namespace = || {
+            enter_new_namespace().expect("a network namespace with devices");
+            let mut rig = OwnPins::new()
+                .and_then(make)
+                .expect("programs in the kernel");
+            body(&mut rig);
+        };
+        scope.spawn(in_namespace).join()
+    });
+    if let Err(panic) = result {
+        resume_unwind(panic);
+    }
+}
+
+impl Rig {
+    fn new(pins: OwnPins) -> Result<Self> {
+        let loaded = load(&pins.0, LoadOptions { max_flows: 1024 })?;
+        Self::of(loaded, pins)
+    }
+
+    /// A rig of programs that are loaded already.
+    pub fn of(mut loaded: Loaded, pins: OwnPins) -> Result<Self> {
+        let launcher = Launcher::new(&mut loaded, pins.0.root())?;
+        let map = |name| MapData::from_pin(pins.0.map(name));
+        Ok(Self {
+            launcher,
+            endpoints: Map::HashMap(map(map_names::ENDPOINTS_V4)?).try_into()?,
+            flows: Map::LruHashMap(map(map_names::FLOWS_V4)?).try_into()?,
+            last_stamped: Map::PerCpuArray(map(map_names::LAST_STAMPED)?).try_into()?,
+            loaded,
+            _pins: pins,
+        })
+    }
+
+    /// Runs the program of a hook on a frame.
+    pub fn run(&self, hook: Hook, frame: &[u8], with: &Metadata) -> Result<Run> {
+        self.launcher.run(hook, frame, with)
+    }
+
+    /// Makes the maps hold this and nothing else.
+    pub fn put(&mut self, world: &World) -> Result<()> {
+        let maps = &mut self.loaded.maps;
+        for prefix in maps.routes()?.keys() {
+            maps.remove_route(prefix)?;
+        }
+        for address in maps.endpoints()?.keys() {
+            maps.remove_endpoint(address)?;
+        }
+        for &ifindex in maps.pods()?.keys() {
+            maps.remove_pod(ifindex)?;
+        }
+        maps.set_settings(&world.settings)?;
+        for (prefix, route) in &world.routes {
+            maps.set_route(prefix, route)?;
+        }
+        for (&ifindex, pod) in &world.pods {
+            maps.set_pod(ifindex, pod)?;
+        }
+        for (address, endpoint) in &world.endpoints {
+            let std::net::IpAddr::V4(address) = address else {
+                anyhow::bail!("{address}: not IPv4");
+            };
+            self.endpoints.insert(address.octets(), endpoint, 0)?;
+        }
+        let cpus =
+            aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
+        self.last_stamped.set(
+            0,
+            PerCpuValues::try_from(vec![world.last_stamped; cpus])?,
+            0,
+        )?;
+        self.put_flows(&world.flows)
+    }
+
+    /// Makes the flow table hold this and nothing else.
+    pub fn put_flows(&mut self, flows: &[(FlowKey<[u8; 4]>, Flow)]) -> Result<()> {
+        for (key, _) in self.loaded.maps.flows()? {
+            self.loaded.maps.remove_flow(&key)?;
+        }
+        for (key, flow) in flows {
+            self.flows.insert(key, flow, 0)?;
+        }
+        Ok(())
+    }
+
+    /// What the maps hold. Of the CPUs' notes that of the one which stamped last is told by
+    /// [`Rig::notes`].
+    pub fn world(&self) -> Result<World> {
+        let maps = &self.loaded.maps;
+        Ok(World {
+            settings: maps.settings()?,
+            routes: maps.routes()?,
+            endpoints: maps.endpoints()?,
+            pods: maps.pods()?,
+            flows: maps.flows()?,
+            last_stamped: Entrance::WIRE,
+        })
+    }
+
+    /// Where each CPU's last stamped pod packet came in.
+    pub fn notes(&self) -> Result<Vec<Entrance>> {
+        Ok(self.last_stamped.get(&0, 0)?.to_vec())
+    }
+
+    /// Packets and bytes by hook and verdict.
+    pub fn counts(&self) -> Result<BTreeMap<(Hook, Verdict), Count>> {
+        let all = self.loaded.maps.verdicts()?;
+        Ok(all
+            .into_iter()
+            .map(|(hook, verdict, count)| ((hook, verdict), count))
+            .collect())
+    }
+}
+
+/// A directory of pins that goes when the test ends, however it ends.
+pub struct OwnPins(pub Pins);
+
+impl OwnPins {
+    fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        mount_bpffs()?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = format!("up-packets-{}-{number}", std::process::id());
+        Ok(Self(Pins::new(Path::new(BPFFS).join(dir))))
+    }
+}
+
+impl Drop for OwnPins {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove_all() {
+            eprintln!("pins are left behind: {error:#}");
+        }
+    }
+}
+
+/// Mounts the BPF file system where it isn't, once for all tests.
+fn mount_bpffs() -> Result<()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if statfs(BPFFS)?.filesystem_type() == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    let kind = Some("bpf");
+    mount(kind, BPFFS, kind, MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system on {BPFFS}"))
+}
+
+/// The devices of the cast, under the indexes that the tables know. Nothing is sent through them.
+fn enter_new_namespace() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+    let devices = [
+        (UPLINK, MTU, UPLINK_MAC),
+        (NARROW_UPLINK, NARROW_MTU, UPLINK_MAC),
+        (POD_VETH, MTU, GATEWAY_MAC),
+        (OTHER_VETH, MTU, GATEWAY_MAC),
+    ];
+    let mut commands = String::new();
+    for (ifindex, mtu, mac) in devices {
+        let mac = ShowMac(mac);
+        commands += &format!(
+            "link add dev up{ifindex} index {ifindex} mtu {mtu} address {mac} \
+             type veth peer name far{ifindex} index {}\n",
+            ifindex + 1
+        );
+    }
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot run ip, of the package iproute2")?;
+    ip.stdin
+        .take()
+        .context("ip has a standard input")?
+        .write_all(commands.as_bytes())?;
+    ensure!(ip.wait()?.success(), "ip cannot make the devices");
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! A row of a table: what stands in the maps, a packet, and what becomes of both.
+
+use std::collections::BTreeSet;
+
+use underpass_common::endpoint::Endpoint;
+use underpass_common::flow::{Entrance, Flow, FlowKey, Tuple, WayOut};
+use underpass_common::route::Route;
+use underpass_common::settings::Settings;
+use underpass_common::tag;
+use underpass_common::verdict::{Count, Hook, Verdict};
+
+use crate::builder::Packet;
+use crate::cast::{self, POD_ENTRANCE};
+use crate::launcher::{Metadata, Run};
+use crate::rig::Rig;
+use crate::world::{World, prefix};
+
+/// `TCX_NEXT`: the kernel has it.
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+pub const SHOT: i32 = 2;
+/// `TC_ACT_REDIRECT`.
+pub const REDIRECT: i32 = 7;
+
+/// What `tc_index` holds when an exit sees a packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Witness {
+    /// The tag that the entrance of the packet's own tuple would have stamped, at this place.
+    From(Entrance),
+    /// Exactly this.
+    Exactly(u16),
+}
+
+/// What is to become of the packet.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// The kernel has it, byte for byte.
+    Kernel(Verdict),
+    /// Redirected with the MACs of this way out.
+    Fast(WayOut),
+    /// Lost.
+    Dropped,
+    /// An exit lets it pass without a look, and without counting it again.
+    Unseen,
+}
+
+/// One row.
+pub struct Row {
+    hook: Hook,
+    name: &'static str,
+    world: World,
+    packet: Packet,
+    device: Metadata,
+    witness: Witness,
+    fate: Fate,
+    after: Box<dyn Fn(&mut World)>,
+}
+
+/// Begins a row: a packet comes to a hook of the usual world.
+pub fn at(hook: Hook, name: &'static str, packet: Packet) -> Row {
+    let entrance = match hook {
+        Hook::ToWire => POD_ENTRANCE,
+        _ => Entrance::WIRE,
+    };
+    Row {
+        hook,
+        name,
+        world: World::usual(),
+        packet: packet.or_macs(cast::macs_at(hook)),
+        device: Metadata {
+            ifindex: cast::device_at(hook),
+            ..Metadata::default()
+        },
+        witness: match hook.is_entrance() {
+            true => Witness::Exactly(tag::NONE),
+            false => Witness::From(entrance),
+        },
+        fate: Fate::Unseen,
+        after: Box::new(|_| {}),
+    }
+}
+
+impl Row {
+    /// The flow table holds this flow under the packet's own name.
+    pub fn flow(self, flow: Flow) -> Self {
+        let key = self.key();
+        self.world(|world| world.flows.push((key, flow)))
+    }
+
+    pub fn settings(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.world(|world| change(&mut world.settings))
+    }
+
+    pub fn route(self, text: &str, route: Route) -> Self {
+        self.world(|world| drop(world.routes.insert(prefix(text), route)))
+    }
+
+    pub fn endpoint(self, pod: [u8; 4], endpoint: Endpoint) -> Self {
+        self.world(|world| drop(world.endpoints.insert(pod.into(), endpoint)))
+    }
+
+    pub fn no_routes(self) -> Self {
+        self.world(|world| world.routes.clear())
+    }
+
+    pub fn no_endpoints(self) -> Self {
+        self.world(|world| world.endpoints.clear())
+    }
+
+    pub fn world(mut self, change: impl FnOnce(&mut World)) -> Self {
+        change(&mut self.world);
+        self
+    }
+
+    /// The hook is that of another device.
+    pub fn device(mut self, ifindex: u32) -> Self {
+        self.device.ifindex = ifindex;
+        self
+    }
+
+    /// The packet is a train of segments with so many bytes of payload each.
+    pub fn train_of(mut self, gso_size: u32) -> Self {
+        self.device.gso_size = gso_size;
+        self
+    }
+
+    /// A VLAN tag travels beside the packet.
+    pub fn vlan(mut self, id: u32) -> Self {
+        self.device.vlan = id;
+        self
+    }
+
+    /// The kernel holds the packet for a tunnel's.
+    pub fn tunnelled(mut self) -> Self {
+        self.device.is_tunnelled = true;
+        self
+    }
+
+    pub fn witness(mut self, witness: Witness) -> Self {
+        self.witness = witness;
+        self
+    }
+
+    /// Untouched, for this reason.
+    pub fn kernel(mut self, verdict: Verdict) -> Self {
+        self.fate = Fate::Kernel(verdict);
+        self
+    }
+
+    /// Redirected, with the MACs of this way out.
+    pub fn fast(mut self, way_out: WayOut) -> Self {
+        self.fate = Fate::Fast(way_out);
+        self
+    }
+
+    /// Lost after the first write.
+    pub fn dropped(mut self) -> Self {
+        self.fate = Fate::Dropped;
+        self
+    }
+
+    /// An exit lets it pass without a look.
+    pub fn unseen(mut self) -> Self {
+        self.fate = Fate::Unseen;
+        self
+    }
+
+    /// What the packet changes in the maps; without this, nothing.
+    pub fn after(mut self, change: impl Fn(&mut World) + 'static) -> Self {
+        self.after = Box::new(change);
+        self
+    }
+
+    /// The packet leaves a flow of its own name.
+    pub fn after_flow(self, flow: Flow) -> Self {
+        let key = self.key();
+        self.after(move |world| {
+            world.flows.retain(|(one, _)| *one != key);
+            world.flows.push((key, flow));
+        })
+    }
+
+    fn tuple(&self) -> Tuple<[u8; 4]> {
+        self.packet.tuple().expect("an IPv4 packet")
+    }
+
+    fn key(&self) -> FlowKey<[u8; 4]> {
+        match self.hook {
+            Hook::FromPod | Hook::ToWire => self.tuple().from_pod(),
+            Hook::FromWire | Hook::ToPod => self.tuple().to_pod(),
+        }
+    }
+
+    fn tag(&self, entrance: &Entrance) -> u16 {
+        tag::tag(self.world.settings.tag_seed, &self.tuple(), entrance)
+    }
+
+    /// Where this packet comes in, if this hook is an entrance.
+    fn entrance(&self) -> Entrance {
+        match self.hook {
+            Hook::FromPod => Entrance {
+                ifindex: self.device.ifindex,
+                mac: self.packet.dst_mac(),
+                _pad: [0; 2],
+            },
+            _ => Entrance::WIRE,
+        }
+    }
+
+    /// The one verdict that is to be counted.
+    fn verdict(&self) -> Option<Verdict> {
+        match self.fate {
+            Fate::Kernel(verdict) => Some(verdict),
+            Fate::Fast(_) => Some(Verdict::Fast),
+            Fate::Dropped => Some(Verdict::Dropped),
+            Fate::Unseen => None,
+        }
+    }
+
+    /// What `tc_index` is to hold afterwards. An entrance stamps what it understands and leaves to
+    /// the kernel; an exit takes the stamp off.
+    fn witness_after(&self) -> u16 {
+        match (self.hook, self.verdict()) {
+            (Hook::ToWire | Hook::ToPod, _) => tag::NONE,
+            (Hook::FromPod, Some(Verdict::Fast)) => tag::FAST,
+            (_, Some(verdict)) if is_stamped(verdict) => self.tag(&self.entrance()),
+            _ => tag::NONE,
+        }
+    }
+
+    /// Runs the row and tells what is not as it should be.
+    fn run(&self, rig: &mut Rig) -> Result<(), String> {
+        let metadata = Metadata {
+            witness: match self.witness {
+                Witness::From(entrance) => self.tag(&entrance),
+                Witness::Exactly(witness) => witness,
+            },
+            ..self.device
+        };
+        let frame = self.packet.bytes();
+        let told = |error: anyhow::Error| format!("{error:#}");
+        rig.put(&self.world).map_err(told)?;
+        let before = rig.counts().map_err(told)?;
+        let run = rig.run(self.hook, &frame, &metadata).map_err(told)?;
+        let counted: Vec<_> = rig
+            .counts()
+            .map_err(told)?
+            .into_iter()
+            .map(|(place, count)| (place, since(count, before[&place])))
+            .filter(|(_, count)| *count != Count::default())
+            .collect();
+        let bytes = self.bytes_after(&frame);
+        let count = Count {
+            packets: 1,
+            bytes: bytes.len() as u64,
+        };
+        let expected: Vec<_> = self
+            .verdict()
+            .map(|verdict| ((self.hook, verdict), count))
+            .into_iter()
+            .collect();
+        same("counts", &counted, &expected)?;
+        same("answer", &run.answer, &self.answer())?;
+        same("bytes", &Hex(&run.bytes), &Hex(&bytes))?;
+        same("witness", &run.witness, &self.witness_after())?;
+        self.check_maps(rig, &run)
+    }
+
+    fn bytes_after(&self, frame: &[u8]) -> Vec<u8> {
+        match self.fate {
+            Fate::Fast(way_out) => {
+                let routed = self.packet.clone().routed(way_out.dst_mac, way_out.src_mac);
+                routed.bytes()
+            }
+            _ => frame.to_vec(),
+        }
+    }
+
+    fn answer(&self) -> i32 {
+        match self.fate {
+            Fate::Kernel(_) | Fate::Unseen => NEXT,
+            Fate::Fast(_) => REDIRECT,
+            Fate::Dropped => SHOT,
+        }
+    }
+
+    fn check_maps(&self, rig: &Rig, run: &Run) -> Result<(), String> {
+        let mut expected = self.world.clone();
+        (self.after)(&mut expected);
+        let mut found = rig.world().map_err(|error| format!("{error:#}"))?;
+        found.last_stamped = expected.last_stamped;
+        same("maps", &found, &expected)?;
+        let notes = rig.notes().map_err(|error| format!("{error:#}"))?;
+        let is_noted = self.hook == Hook::FromPod && run.witness & !tag::FAST != 0;
+        let changed: Vec<_> = notes
+            .into_iter()
+            .filter(|note| *note != self.world.last_stamped)
+            .collect();
+        let expected = if is_noted {
+            vec![self.entrance()]
+        } else {
+            vec![]
+        };
+        same("last stamped", &changed, &expected)
+    }
+}
+
+/// True for what an entrance has understood, and leaves to the kernel nevertheless.
+fn is_stamped(verdict: Verdict) -> bool {
+    use Verdict::*;
+    !matches!(
+        verdict,
+        Fast | Dropped | Off | NotIp | Malformed | NotForUs | NotPodTraffic | IpOptions | Fragment
+    )
+}
+
+/// Runs every row, then fails if one is not as it should be. Tells which verdicts were given.
+pub fn run(rig: &mut Rig, rows: &[Row]) -> BTreeSet<(Hook, Verdict)> {
+    let mut given = BTreeSet::new();
+    let mut failures = Vec::new();
+    for row in rows {
+        match row.run(rig) {
+            Ok(()) => given.extend(row.verdict().map(|verdict| (row.hook, verdict))),
+            Err(why) => failures.push(format!("{}: {}:\n    {why}", row.hook.name(), row.name)),
+        }
+    }
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
+    given
+}
+
+fn since(now: Count, before: Count) -> Count {
+    Count {
+        packets: now.packets - before.packets,
+        bytes: now.bytes - before.bytes,
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!(
+            "{what}: found {found:?},\n    expected {expected:?}"
+        )),
+    }
+}
+
+/// Bytes, shown as a packet dump shows them.
+#[derive(PartialEq)]
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl std::fmt::Debug for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes ", self.0.len())?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

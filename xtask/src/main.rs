@@ -1,0 +1,63 @@
+//! Every developer task, one file each: `cargo xtask TASK`.
+
+mod process;
+mod setup;
+mod tasks;
+mod terminal;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "The developer tasks of Underpass"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring whatever this machine lacks; every other task does so by itself
+    Setup,
+    /// Build the BPF programs and the binary that has them inside
+    Build {
+        /// Build with optimisations
+        #[arg(long)]
+        release: bool,
+    },
+    /// Check format and lints, and run every test
+    Test(tasks::test::Args),
+    /// Raise nodes and pods as network namespaces: up, exec, down
+    #[command(disable_help_flag = true)]
+    Lab {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Show and measure the fast path on a cluster of three nodes
+    #[command(disable_help_flag = true)]
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build { release } => tasks::build::run(release),
+        Task::Test(args) => tasks::test::run(&args),
+        Task::Lab { args } => tasks::lab::run(&args),
+        Task::Demo { args } => tasks::demo::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{} {error:#}", terminal::red("error:"));
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask setup`: brings whatever this machine lacks. With nothing to do it only looks at files.
+
+mod apt_sources;
+mod bpf_linker;
+mod components;
+mod debian_rust_src;
+mod programs;
+mod rust_src;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+use crate::terminal::{green, red, seconds, yellow};
+
+/// How a step ended.
+enum Outcome {
+    /// Nothing to do; the text says what is there, if that is worth a word.
+    Present(String),
+    /// Brought; the text says what.
+    Installed(String),
+    /// Not brought, and only some tasks will miss it; the text says what and why.
+    Lacking(String),
+}
+
+struct Step {
+    name: &'static str,
+    run: fn() -> Result<Outcome>,
+}
+
+/// What a build needs.
+const TOOLCHAIN: [Step; 4] = [
+    Step {
+        name: "cc",
+        run: c_compiler,
+    },
+    Step {
+        name: "rust-src",
+        run: rust_src::ensure,
+    },
+    Step {
+        name: "rustfmt, clippy",
+        run: components::ensure,
+    },
+    Step {
+        name: "bpf-linker",
+        run: bpf_linker::ensure,
+    },
+];
+
+/// What the lab and the comparisons run.
+const PROGRAMS: Step = Step {
+    name: "programs",
+    run: programs::ensure,
+};
+
+/// The task `setup`: every step, each with its line.
+///
+/// # Errors
+/// A step that the build needs failed.
+pub fn run() -> Result<ExitCode> {
+    let lacking = run_steps(TOOLCHAIN.iter().chain([&PROGRAMS]), true)?;
+    Ok(if lacking {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Brings what a build needs; silent where nothing is to do.
+///
+/// # Errors
+/// A step failed.
+pub fn for_build() -> Result<()> {
+    run_steps(TOOLCHAIN.iter(), false).map(drop)
+}
+
+/// Brings what building and running in the lab need; silent where nothing is to do.
+///
+/// # Errors
+/// A step that the build needs failed. A lacking program is only told: whatever needs it fails with its name.
+pub fn for_lab() -> Result<()> {
+    run_steps(TOOLCHAIN.iter().chain([&PROGRAMS]), false).map(drop)
+}
+
+/// Runs the steps, all of them even after a failure, so that people see everything at once. True if
+/// something is lacking.
+fn run_steps<'a>(steps: impl Iterator<Item = &'a Step>, show_present: bool) -> Result<bool> {
+    let mut lacking = false;
+    let mut failed = Vec::new();
+    for step in steps {
+        let start = Instant::now();
+        let (result, text) = match (step.run)() {
+            Ok(Outcome::Present(_)) if !show_present => continue,
+            Ok(Outcome::Present(what)) => (green("ok"), what),
+            Ok(Outcome::Installed(what)) => (
+                green("installed"),
+                format!("{what} ({})", seconds(start.elapsed())),
+            ),
+            Ok(Outcome::Lacking(why)) => {
+                lacking = true;
+                (yellow("lacking"), why)
+            }
+            Err(error) => {
+                failed.push(step.name);
+                (red("failed"), format!("{error:#}"))
+            }
+        };
+        eprintln!(
+            "{}",
+            format!("setup: {}: {result} {text}", step.name).trim_end()
+        );
+    }
+    if !failed.is_empty() {
+        bail!("setup is not complete: {}", failed.join(", "));
+    }
+    Ok(lacking)
+}
+
+/// Build scripts are linked with it.
+fn c_compiler() -> Result<Outcome> {
+    match process::find_program("cc") {
+        Some(_) => Ok(Outcome::Present(String::new())),
+        None => bail!(
+            "no C compiler `cc` on PATH: install one (on Debian and Ubuntu: apt-get install gcc libc6-dev)"
+        ),
+    }
+}

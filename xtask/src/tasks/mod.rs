@@ -1,0 +1,9 @@
+//! The tasks, one file each.
+
+pub mod build;
+pub mod demo;
+pub mod lab;
+pub mod test;
+
+mod bench;
+mod executables;

@@ -1,0 +1,97 @@
+//! Running test programs and counting what they report.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::HOST_PACKAGES;
+use super::stream;
+use super::tally::Results;
+use crate::process::{as_root, name_of, search_path};
+use crate::tasks::executables::Executable;
+use crate::{terminal, workspace};
+
+/// The file in which a test notes that it cannot run on this machine.
+const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
+
+/// How to call the test programs.
+pub struct Libtest<'a> {
+    pub filter: Option<&'a str>,
+    pub more: &'a [String],
+    pub skip_log: &'a Path,
+}
+
+impl Libtest<'_> {
+    /// Runs test programs as the user who calls, one after the other.
+    ///
+    /// # Errors
+    /// A program cannot be started.
+    pub fn run_all(&self, tests: &[Executable]) -> Result<Results> {
+        let mut sum = Results::default();
+        for test in tests {
+            println!("-- {}", test.title());
+            let mut command = Command::new(&test.path);
+            command.envs(self.env(test)).current_dir(&test.package_dir);
+            sum += self.run(&mut command)?;
+        }
+        Ok(sum)
+    }
+
+    /// Runs a test program as root.
+    ///
+    /// # Errors
+    /// It cannot be started, or root is out of reach.
+    pub fn run_as_root(&self, test: &Executable) -> Result<Results> {
+        let mut env = self.env(test);
+        env.push(("PATH", search_path()));
+        let purpose = format!("run the tests `{}` in network namespaces", test.target);
+        let mut command = as_root(&test.path, &env, &purpose)?;
+        self.run(command.current_dir(&test.package_dir))
+    }
+
+    /// Has cargo run the examples in the documentation.
+    ///
+    /// # Errors
+    /// cargo cannot be started.
+    pub fn run_doc_tests(&self) -> Result<Results> {
+        let mut command = workspace::cargo();
+        command
+            .args(["test", "--quiet", "--doc"])
+            .args(HOST_PACKAGES)
+            .arg("--")
+            .env(SKIP_LOG, self.skip_log);
+        self.run(&mut command)
+    }
+
+    /// What cargo tells the tests that it runs, and what we do.
+    fn env(&self, test: &Executable) -> Vec<(&'static str, OsString)> {
+        let mut env = vec![
+            (SKIP_LOG, self.skip_log.into()),
+            ("CARGO_MANIFEST_DIR", test.package_dir.clone().into()),
+        ];
+        env.extend(std::env::var_os("RUST_BACKTRACE").map(|value| ("RUST_BACKTRACE", value)));
+        env
+    }
+
+    /// Runs a command that ends in libtest's arguments, shows its output as it comes, and counts.
+    fn run(&self, command: &mut Command) -> Result<Results> {
+        command.args(self.filter).args(self.more);
+        if terminal::colours_on_stdout() {
+            command.args(["--color", "always"]);
+        }
+        let mut results = Results::default();
+        let status = stream::for_each_line(command, |line| {
+            println!("{line}");
+            results.absorb(line);
+        })?;
+        if !status.success() && results.tally.failed == 0 {
+            // It crashed before it could count: no test of it is proven.
+            results.tally.failed = 1;
+            let failure = format!("{} ended early: {status}", name_of(command));
+            results.failures.push(failure);
+        }
+        Ok(results)
+    }
+}
