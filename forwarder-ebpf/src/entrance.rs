@@ -9,7 +9,7 @@ use underpass_common::{
 
 use crate::{
     family::{Family, V4},
-    flow::{self, Cached},
+    flow::{self, Cached, Now},
     maps,
     packet::Skb,
     parse::{Kind, Packet, parse},
@@ -131,6 +131,7 @@ fn confirmed<F: Family, S: Side>(
     entrance: &Entrance,
     settings: &Settings,
 ) -> Result<WayOut, Verdict> {
+    let now = Now::of(settings);
     if packet.kind == Kind::Other {
         return Err(Verdict::Protocol);
     }
@@ -147,11 +148,11 @@ fn confirmed<F: Family, S: Side>(
         return Err(Verdict::TcpOpening);
     }
     let (own, _) = S::directions(flow.ok_or(Verdict::Unconfirmed)?);
-    match flow::way_out(own, entrance, packet.kind, settings)? {
+    match flow::way_out(own, entrance, packet.kind, now)? {
         Cached::Fresh(way_out) => Ok(way_out),
         Cached::Outdated => {
             let way_out = S::look_up::<F>(packet)?;
-            flow::refresh(own, way_out, settings);
+            flow::refresh(own, way_out, now);
             Ok(way_out)
         }
     }

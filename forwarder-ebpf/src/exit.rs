@@ -12,7 +12,7 @@ use underpass_common::{
 use crate::{
     entrance::NEXT,
     family::{Family, V4},
-    flow::{self, Witnessed},
+    flow::{self, Now, Witnessed},
     maps,
     packet::Skb,
     parse::{Kind, Packet, parse},
@@ -55,7 +55,7 @@ fn observe_to_wire<F: Family>(skb: &Skb, witness: u16) -> Verdict {
 
 #[inline(always)]
 fn try_to_wire<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let (settings, packet) = read::<F>(skb)?;
+    let (settings, now, packet) = read::<F>(skb)?;
     if !F::is_own(settings, &packet.tuple.src) {
         return Err(Verdict::NotPodTraffic);
     }
@@ -85,13 +85,13 @@ fn try_to_wire<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
     };
     match flow {
         Some(flow) => {
-            witnessed.confirm(flow::egress(flow), settings);
+            witnessed.confirm(flow::egress(flow), now);
             Ok(Verdict::Confirmed)
         }
         None => Ok(made(F::new_flow(
             &key,
             &Flow {
-                egress: witnessed.direction(settings),
+                egress: witnessed.direction(now),
                 ingress: NO_DIRECTION,
             },
         ))),
@@ -107,7 +107,7 @@ fn observe_to_pod<F: Family>(skb: &Skb, witness: u16) -> Verdict {
 
 #[inline(always)]
 fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let (settings, packet) = read::<F>(skb)?;
+    let (settings, now, packet) = read::<F>(skb)?;
     if !F::is_own(settings, &packet.tuple.dst) {
         return Err(Verdict::NotPodTraffic);
     }
@@ -132,14 +132,14 @@ fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
     };
     match flow {
         Some(flow) => {
-            witnessed.confirm(flow::ingress(flow), settings);
+            witnessed.confirm(flow::ingress(flow), now);
             Ok(Verdict::Confirmed)
         }
         None => Ok(made(F::new_flow(
             &key,
             &Flow {
                 egress: NO_DIRECTION,
-                ingress: witnessed.direction(settings),
+                ingress: witnessed.direction(now),
             },
         ))),
     }
@@ -160,12 +160,12 @@ const NO_DIRECTION: Direction = Direction {
 
 /// Settings and packet, where offload is on and the packet can be read.
 #[inline(always)]
-fn read<F: Family>(skb: &Skb) -> Result<(&'static Settings, Packet<F::Addr>), Verdict> {
+fn read<F: Family>(skb: &Skb) -> Result<(&'static Settings, Now, Packet<F::Addr>), Verdict> {
     let settings = maps::settings().ok_or(Verdict::Off)?;
     if settings.offload == Offload::Off as u8 {
         return Err(Verdict::Off);
     }
-    Ok((settings, parse::<F>(skb)?))
+    Ok((settings, Now::of(settings), parse::<F>(skb)?))
 }
 
 /// Where a packet with this source must have come in: at the pod's own veth where that is known, so

@@ -22,7 +22,7 @@ pub enum Cached {
 /// A shared field, written by other CPUs while we look: read once, as it stands.
 macro_rules! load {
     ($place:expr) => {
-        // SAFETY: the pointer comes from a map lookup and stays valid while the program runs; an
+        // SAFETY: the place comes from a map lookup and stays valid while the program runs; an
         // entry that is evicted and used again meanwhile fails the checks of generation and entrance.
         unsafe { addr_of!($place).read_volatile() }
     };
@@ -36,6 +36,24 @@ macro_rules! store {
     };
 }
 
+/// The settings' counters. Taken before anything is looked up: the agent raises them after it has
+/// changed a route or an endpoint, so what is found afterwards is at least as new as they say.
+#[derive(Clone, Copy)]
+pub struct Now {
+    generation: u32,
+    epoch: u32,
+}
+
+impl Now {
+    #[inline(always)]
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            generation: load!(settings.generation),
+            epoch: load!(settings.epoch),
+        }
+    }
+}
+
 /// The way out of a direction that is confirmed for packets of this kind from this entrance; `Err`
 /// says why it is the kernel's.
 #[inline(always)]
@@ -43,10 +61,10 @@ pub fn way_out(
     direction: *mut Direction,
     entrance: &Entrance,
     kind: Kind,
-    settings: &Settings,
+    now: Now,
 ) -> Result<Cached, Verdict> {
     let confirmation = load!((*direction).confirmed);
-    if confirmation == confirmed::NO || load!((*direction).epoch) != settings.epoch {
+    if confirmation == confirmed::NO || load!((*direction).epoch) != now.epoch {
         return Err(Verdict::Unconfirmed);
     }
     if let Kind::Tcp(flags) = kind
@@ -65,7 +83,7 @@ pub fn way_out(
     if confirmed_entrance != *entrance {
         return Err(Verdict::OtherEntrance);
     }
-    Ok(if generation == settings.generation {
+    Ok(if generation == now.generation {
         Cached::Fresh(way_out)
     } else {
         Cached::Outdated
@@ -74,10 +92,10 @@ pub fn way_out(
 
 /// Stores a way out that was looked up again.
 #[inline(always)]
-pub fn refresh(direction: *mut Direction, way_out: WayOut, settings: &Settings) {
+pub fn refresh(direction: *mut Direction, way_out: WayOut, now: Now) {
     store!((*direction).generation, 0);
     store!((*direction).way_out, way_out);
-    store!((*direction).generation, settings.generation);
+    store!((*direction).generation, now.generation);
 }
 
 /// Takes a direction off the fast path.
@@ -116,21 +134,21 @@ impl Witnessed {
 
     /// Writes it into an entry that is there.
     #[inline(always)]
-    pub fn confirm(&self, direction: *mut Direction, settings: &Settings) {
+    pub fn confirm(&self, direction: *mut Direction, now: Now) {
         store!((*direction).generation, 0);
         store!((*direction).way_out, self.way_out);
         store!((*direction).entrance, self.entrance);
-        store!((*direction).epoch, settings.epoch);
+        store!((*direction).epoch, now.epoch);
         store!((*direction).confirmed, self.confirmation());
-        store!((*direction).generation, settings.generation);
+        store!((*direction).generation, now.generation);
     }
 
     /// The same for an entry that is still to be made.
     #[inline(always)]
-    pub fn direction(&self, settings: &Settings) -> Direction {
+    pub fn direction(&self, now: Now) -> Direction {
         Direction {
-            generation: settings.generation,
-            epoch: settings.epoch,
+            generation: now.generation,
+            epoch: now.epoch,
             way_out: self.way_out,
             entrance: self.entrance,
             confirmed: self.confirmation(),

@@ -86,7 +86,9 @@ pub fn parse<F: Family>(skb: &Skb) -> Result<Packet<F::Addr>, Verdict> {
     }
     let header = F::header(&frame)?;
     let frame_len = header.total_len + ETHERNET as u32;
-    if frame_len > skb.len() {
+    // A single packet may be padded. A train of segments never is, and to cut its end off would make
+    // one packet of it, larger than the way out takes.
+    if frame_len > skb.len() || (frame_len < skb.len() && skb.gso_size() != 0) {
         return Err(Verdict::Malformed);
     }
     let transport = transport::<F>(&frame, header.protocol)?;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod detach;
+pub mod diff;
 pub mod inspect;
 pub mod metrics;
 pub mod plan;

@@ -240,7 +240,9 @@ impl Drop for BulkTransfer {
         self.progress.stop.store(true, Ordering::Relaxed);
         self.progress.abandoned.store(true, Ordering::Relaxed);
         socket::stop_listening(&self.listener);
+        // Some kernels refuse to reset what a thread waits for; a shutdown wakes it all the same.
         let _ = socket::reset(&self.stream);
+        let _ = self.stream.shutdown(Shutdown::Both);
         // Whatever they end with: it was broken off.
         let _ = (sender.join(), receiver.join());
     }

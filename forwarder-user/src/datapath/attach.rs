@@ -139,7 +139,11 @@ impl Attachments {
         if pin.exists() {
             let old: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
             match program.attach_to_link(old) {
-                Ok(id) => return Ok(drop(program.take_link(id)?)),
+                Ok(id) => {
+                    // The pin keeps the link; our descriptor of it may go.
+                    drop(program.take_link(id)?);
+                    return Ok(());
+                }
                 Err(error) if is_no_link(&error) => pins::remove_file(&pin)?,
                 Err(error) => return Err(error.into()),
             }

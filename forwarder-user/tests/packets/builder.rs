@@ -31,6 +31,7 @@ pub struct Packet {
     ethertype: u16,
     body: Body,
     pad_to: usize,
+    trailing: usize,
     cut_at: Option<usize>,
 }
 
@@ -109,6 +110,7 @@ pub fn frame(ethertype: u16, body: &[u8]) -> Packet {
         ethertype,
         body: Body::Other(body.to_vec()),
         pad_to: 0,
+        trailing: 0,
         cut_at: None,
     }
 }
@@ -268,6 +270,12 @@ impl Packet {
         self
     }
 
+    /// So many bytes more than the packet has.
+    pub fn trailing(mut self, bytes: usize) -> Self {
+        self.trailing = bytes;
+        self
+    }
+
     /// The first `len` bytes of the frame.
     pub fn cut_at(mut self, len: usize) -> Self {
         self.cut_at = Some(len);
@@ -278,7 +286,7 @@ impl Packet {
     /// computed anew over the whole header.
     pub fn routed(self, dst: Mac, src: Mac) -> Self {
         let mut routed = self.macs(dst, src).v4(|v4| v4.ttl -= 1);
-        routed.pad_to = 0;
+        (routed.pad_to, routed.trailing) = (0, 0);
         routed
     }
 
@@ -311,10 +319,9 @@ impl Packet {
             Body::V4(v4) => frame.extend(v4.bytes()),
             Body::Other(bytes) => frame.extend(bytes),
         }
-        if frame.len() < self.pad_to {
-            // Not zeros: what was padded must not reach anybody.
-            frame.resize(self.pad_to, 0xaa);
-        }
+        // Not zeros: padding must not reach anybody.
+        let padded = self.pad_to.max(frame.len() + self.trailing);
+        frame.resize(padded, 0xaa);
         frame.truncate(self.cut_at.unwrap_or(frame.len()));
         frame
     }

@@ -112,6 +112,11 @@ impl Row {
         self
     }
 
+    pub fn packet(mut self, change: impl FnOnce(Packet) -> Packet) -> Self {
+        self.packet = change(self.packet);
+        self
+    }
+
     /// The hook is that of another device.
     pub fn device(mut self, ifindex: u32) -> Self {
         self.device.ifindex = ifindex;

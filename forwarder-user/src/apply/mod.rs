@@ -1,0 +1,302 @@
+//! Makes it so: the only writer of maps, links, routes and neighbours.
+
+mod failures;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use tracing::{info, warn};
+use underpass_common::agent::Agent as Record;
+use underpass_common::endpoint::Endpoint;
+use underpass_common::pod::PodState;
+use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
+
+use crate::config::Config;
+use crate::datapath::attach::Device;
+use crate::datapath::{Attachments, Loaded, Maps};
+use crate::diff::{Actual, Attachment, Changes, KernelRouteChange, RouteChange, diff};
+use crate::plan::{self, Plan};
+use crate::world::Kernel;
+use crate::world::netlink::{Netlink, RouteAdded};
+use failures::Failures;
+
+/// The writer, and what it knows of what it wrote.
+pub struct Applier {
+    ebpf: Ebpf,
+    maps: Maps,
+    attachments: Attachments,
+    settings: Settings,
+    offload: Offload,
+    /// Where the programs of this very process are attached; elsewhere they are an earlier agent's.
+    current: BTreeSet<Attachment>,
+    /// What the maps hold that only we write; `None`: to be read.
+    written: Option<Actual>,
+}
+
+impl Applier {
+    /// Takes over what was loaded. Writes nothing yet.
+    ///
+    /// # Errors
+    /// Where the maps cannot be read.
+    pub fn new(loaded: Loaded, attachments: Attachments, config: &Config) -> Result<Self> {
+        Ok(Self {
+            settings: loaded.maps.settings()?,
+            ebpf: loaded.ebpf,
+            maps: loaded.maps,
+            attachments,
+            offload: config.offload,
+            current: BTreeSet::new(),
+            written: None,
+        })
+    }
+
+    /// The endpoints that the programs have learned.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>> {
+        self.maps.endpoints()
+    }
+
+    /// Has every cached way out looked up again, from the next write of the settings on.
+    pub fn bump_generation(&mut self) {
+        self.settings.generation = next(self.settings.generation);
+    }
+
+    /// Has every flow confirmed again, from the next write of the settings on.
+    pub fn doubt_confirmations(&mut self) {
+        self.settings.epoch = next(self.settings.epoch);
+    }
+
+    /// Reads the maps anew next time, should somebody else have written to them.
+    pub fn forget_what_was_written(&mut self) {
+        self.written = None;
+    }
+
+    /// What `underpass status` shows of the agent.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn write_record(&mut self, record: &Record) -> Result<()> {
+        if self.maps.agent()? != *record {
+            self.maps.set_agent(record)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the plan so, in the order that [`Changes`] gives. What fails is told at the end;
+    /// everything else is done all the same.
+    ///
+    /// # Errors
+    /// The first failure; the maps are read anew next time then.
+    pub async fn apply(&mut self, netlink: &Netlink, kernel: &Kernel, plan: &Plan) -> Result<()> {
+        let mut actual = match self.written.take() {
+            Some(written) => written,
+            None => self.read()?,
+        };
+        actual.take_kernel(kernel);
+        actual.own_pod_cidrs = plan::pod_cidrs_of(&self.maps.settings()?);
+        actual.endpoints = self.maps.endpoints()?;
+        actual.attached = self.attachments.attached()?;
+        self.current.retain(|one| actual.attached.contains(one));
+        actual.outdated = &actual.attached - &self.current;
+
+        let changes = diff(&actual, plan);
+        let mut failures = Failures::default();
+        self.write_pods(&changes, &mut failures);
+        self.write_trie(&changes, &mut failures);
+        self.write_settings(&changes, plan)?;
+        self.change_hooks(&changes, kernel, &mut failures);
+        change_kernel(netlink, &changes, &mut failures).await;
+        self.write_peers(&changes, &mut failures);
+        failures.into_result()?;
+        actual.apply(&changes);
+        self.written = Some(actual);
+        Ok(())
+    }
+
+    /// What the maps hold that only we write.
+    fn read(&self) -> Result<Actual> {
+        let peers = self.maps.peers()?.into_iter();
+        Ok(Actual {
+            routes: self.maps.routes()?,
+            pods: self.maps.pods()?,
+            peers: peers
+                .filter_map(|(key, peer)| Some((plan::peer_name(&key)?.to_owned(), peer)))
+                .collect(),
+            ..Actual::default()
+        })
+    }
+
+    fn write_pods(&mut self, changes: &Changes, failures: &mut Failures) {
+        for &ifindex in &changes.pods_removed {
+            failures.note(self.maps.remove_pod(ifindex));
+        }
+        for (&ifindex, pod) in &changes.pods_set {
+            failures.note(self.maps.set_pod(ifindex, pod));
+        }
+    }
+
+    fn write_trie(&mut self, changes: &Changes, failures: &mut Failures) {
+        for change in &changes.routes {
+            match change {
+                RouteChange::Set(prefix, route) => {
+                    if failures.note(self.maps.set_route(prefix, route)) {
+                        match route.is_kernels() {
+                            true => info!(%prefix, "left to the kernel, which routes it elsewhere"),
+                            false => info!(%prefix, "route written"),
+                        }
+                    }
+                }
+                RouteChange::Remove(prefix) => {
+                    if failures.note(self.maps.remove_route(prefix)) {
+                        info!(%prefix, "route removed");
+                    }
+                }
+            }
+        }
+        for address in &changes.endpoints_removed {
+            if failures.note(self.maps.remove_endpoint(address)) {
+                info!(%address, "pod forgotten");
+            }
+        }
+        if changes.needs_new_generation() {
+            self.bump_generation();
+        }
+    }
+
+    fn write_settings(&mut self, changes: &Changes, plan: &Plan) -> Result<()> {
+        self.settings.layout_version = LAYOUT_VERSION;
+        self.settings.offload = self.offload as u8;
+        if changes.own_pod_cidrs.is_some() {
+            info!(pod_cidrs = ?plan.own_pod_cidrs, "this node's own podCIDRs");
+            plan::put_pod_cidrs(&plan.own_pod_cidrs, &mut self.settings);
+        }
+        for number in [&mut self.settings.generation, &mut self.settings.epoch] {
+            *number = (*number).max(1);
+        }
+        if self.settings.tag_seed == 0 {
+            self.settings.tag_seed = RandomState::new().build_hasher().finish() as u32;
+        }
+        if self.maps.settings()? != self.settings {
+            self.maps.set_settings(&self.settings)?;
+        }
+        Ok(())
+    }
+
+    fn change_hooks(&mut self, changes: &Changes, kernel: &Kernel, failures: &mut Failures) {
+        let name = |ifindex: &u32| kernel.links.get(ifindex).map(|link| link.name.as_str());
+        for attachment in &changes.detach {
+            let (hook, ifindex) = *attachment;
+            if failures.note(self.attachments.detach(hook, ifindex)) {
+                let device = name(&ifindex).unwrap_or("a device that is gone");
+                info!(device, program = hook.name(), "detached");
+                self.current.remove(attachment);
+            }
+        }
+        for attachment in &changes.attach {
+            let (hook, ifindex) = *attachment;
+            let attached = name(&ifindex)
+                .with_context(|| format!("the device with index {ifindex} is gone"))
+                .and_then(|name| {
+                    let device = Device { ifindex, name };
+                    self.attachments.attach(&mut self.ebpf, hook, device)?;
+                    info!(device = name, program = hook.name(), "attached");
+                    Ok(())
+                });
+            if failures.note(attached) {
+                self.current.insert(*attachment);
+            } else {
+                self.mark_attach_failed(ifindex, failures);
+            }
+        }
+    }
+
+    /// So that `underpass pods` does not claim what is not so.
+    fn mark_attach_failed(&mut self, ifindex: u32, failures: &mut Failures) {
+        let mark = self.maps.pods().and_then(|pods| match pods.get(&ifindex) {
+            Some(pod) => {
+                let mut pod = *pod;
+                pod.state = PodState::AttachFailed as u8;
+                self.maps.set_pod(ifindex, &pod)
+            }
+            None => Ok(()),
+        });
+        failures.note(mark);
+    }
+
+    fn write_peers(&mut self, changes: &Changes, failures: &mut Failures) {
+        for (name, peer) in &changes.peers_set {
+            if let Some(key) = plan::peer_key(name) {
+                failures.note(self.maps.set_peer(&key, peer));
+            }
+        }
+        for name in &changes.peers_removed {
+            if let Some(key) = plan::peer_key(name) {
+                failures.note(self.maps.remove_peer(&key));
+            }
+        }
+    }
+}
+
+/// Neighbours and routes of the kernel.
+async fn change_kernel(netlink: &Netlink, changes: &Changes, failures: &mut Failures) {
+    for &(ifindex, ip) in &changes.neighbours_kept {
+        failures.note(netlink.keep_neighbour_fresh(ifindex, ip).await);
+    }
+    for change in &changes.kernel_routes {
+        failures.note(change_kernel_route(netlink, change).await);
+    }
+    for &(destination, next_hop) in &changes.kernel_routes_deleted {
+        if failures.note(netlink.delete_route(destination, next_hop).await) {
+            info!(%destination, "kernel route deleted");
+        }
+    }
+    for &(ifindex, ip) in &changes.neighbours_released {
+        failures.note(netlink.release_neighbour(ifindex, ip).await);
+    }
+}
+
+async fn change_kernel_route(netlink: &Netlink, change: &KernelRouteChange) -> Result<()> {
+    match *change {
+        KernelRouteChange::Add(destination, next_hop) => {
+            match netlink.add_route(destination, next_hop).await? {
+                RouteAdded::Added => {
+                    info!(%destination, via = %next_hop.gateway, "kernel route added");
+                }
+                RouteAdded::AlreadyThere => {}
+                RouteAdded::Taken => {
+                    warn!(%destination, "somebody else has made a route to it: left alone");
+                }
+            }
+        }
+        KernelRouteChange::Replace {
+            destination,
+            old,
+            new,
+        } => {
+            netlink.replace_route(destination, old, new).await?;
+            info!(%destination, via = %new.gateway, "kernel route led elsewhere");
+        }
+    }
+    Ok(())
+}
+
+fn next(number: u32) -> u32 {
+    // 0 means "none" in a flow.
+    number.checked_add(1).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next;
+
+    #[test]
+    fn a_generation_is_never_zero() {
+        assert_eq!(next(1), 2);
+        assert_eq!(next(u32::MAX), 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! Never worse than the kernel.
