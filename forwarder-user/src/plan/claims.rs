@@ -60,10 +60,14 @@ pub fn judge(nodes: &[Node], rules: &Rules<'_>) -> Claims {
         .iter()
         .map(|node| Entry::read(node, node.name == rules.own_name, rules.cluster_cidrs))
         .collect();
-    entries.sort_by_key(|entry| entry.name);
+    // By content too: of several Nodes with one name none must stand out.
+    entries.sort_by(|a, b| {
+        let key = |entry: &Entry<'_>| (entry.pod_cidrs.clone(), entry.addresses.clone());
+        a.name.cmp(b.name).then_with(|| key(a).cmp(&key(b)))
+    });
     refuse_names(&mut entries);
     refuse_by_addresses(&mut entries, rules);
-
+    refuse_overlaps(&mut entries);
     sort_out(entries)
 }
 

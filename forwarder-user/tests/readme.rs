@@ -1,0 +1,168 @@
+//! Every command that README tells to type is run: those for a node here, on a node of the lab; the
+//! rest are the project's own tasks, which their own tests and the demo run.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use underpass_bench::lab::{Node, Process};
+use underpass_bench::{Lab, root_or_skip, wait_until};
+
+const README: &str = include_str!("../../README.md");
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What README says to type, line by line.
+fn commands() -> Vec<&'static str> {
+    README
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .flat_map(|(block, _)| block.lines())
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+/// The project's own tasks: `cargo xtask demo` and `test` contain this test, and `lab` is what the
+/// tests of the crate `bench` run.
+fn is_task(command: &str) -> bool {
+    [
+        "demo",
+        "test",
+        "build --release",
+        "lab up",
+        "lab exec",
+        "lab down",
+    ]
+    .iter()
+    .any(|task| command.starts_with(&format!("cargo xtask {task}")))
+}
+
+/// A shell on a node of the lab, as README's reader has one.
+struct Reader<'lab> {
+    lab: &'lab Lab,
+    path: String,
+    agent: Option<Process>,
+}
+
+impl<'lab> Reader<'lab> {
+    /// With `underpass` on the PATH, and a `kubectl` that knows the lab's nodes.
+    fn new(lab: &'lab Lab) -> Self {
+        let dir = lab.file("bin");
+        fs::create_dir_all(&dir).unwrap();
+        symlink(env!("CARGO_BIN_EXE_underpass"), dir.join("underpass")).unwrap();
+        let kubectl = dir.join("kubectl");
+        let nodes = lab.nodes_file();
+        let script = format!(
+            "#!/bin/sh\n[ \"$*\" = 'get nodes -o yaml' ] && exec cat {}\n",
+            nodes.display()
+        );
+        fs::write(&kubectl, script).unwrap();
+        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+        Self {
+            lab,
+            path,
+            agent: None,
+        }
+    }
+
+    fn node(&self) -> &'lab Node {
+        self.lab.node(1)
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.lab.bpffs(self.node())
+    }
+
+    /// `command` as README has it, but for the place of the pins, which this lab has to itself.
+    fn shell(&self, command: &str) -> [String; 3] {
+        let pins = self.pins().display().to_string();
+        let command = command.replace("/sys/fs/bpf/underpass", &pins);
+        let (home, path) = (self.lab.file("home"), &self.path);
+        fs::create_dir_all(&home).unwrap();
+        let line = format!(
+            "cd {} && export PATH={path} UNDERPASS_BPFFS={pins} && {command}",
+            home.display()
+        );
+        ["sh".into(), "-c".into(), line]
+    }
+
+    fn run(&self, command: &str) -> String {
+        self.node()
+            .run(&self.shell(command))
+            .unwrap_or_else(|error| panic!("README says `{command}`: {error:#}"))
+    }
+
+    fn start_agent(&mut self, command: &str) {
+        let [shell, option, line] = self.shell(&format!("exec {command}"));
+        let mut background = Command::new(shell);
+        background.args([option, line]);
+        self.agent = Some(self.node().spawn(background).unwrap());
+        let status = self.shell("underpass status");
+        wait_until(DEADLINE, "the agent of README sets everything up", || {
+            let screen = self.node().run(&status);
+            // The peers are what the agent writes last.
+            screen.is_ok_and(|screen| screen.contains("attached") && screen.contains("node2"))
+        })
+        .unwrap();
+    }
+
+    fn stop_agent(&mut self) {
+        let mut agent = self.agent.take().expect("README starts an agent before");
+        agent.terminate(DEADLINE).unwrap();
+    }
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    if !root_or_skip("every_command_of_the_readme_works") {
+        return;
+    }
+    let lab = Lab::builder().nodes(2).pods(1).build().unwrap();
+    let mut reader = Reader::new(&lab);
+    let commands: Vec<_> = commands().into_iter().filter(|one| !is_task(one)).collect();
+    let agent = *commands
+        .iter()
+        .find(|one| one.starts_with("underpass agent "))
+        .unwrap();
+    for &command in &commands {
+        if command == agent {
+            reader.start_agent(command);
+            continue;
+        }
+        if command == "underpass detach" {
+            reader.stop_agent();
+        }
+        let output = reader.run(command);
+        match command {
+            "underpass status" => assert!(output.contains("confirmed"), "{output}"),
+            "underpass peers" => assert!(output.contains("node2"), "{output}"),
+            "underpass pods" => assert!(output.contains("attached"), "{output}"),
+            "underpass detach" => {
+                assert!(!reader.pins().exists(), "{output}");
+                // What README says after it looks into the maps again.
+                reader.start_agent(agent);
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        commands.len() >= 10,
+        "README has lost its commands: {commands:?}"
+    );
+}
+
+#[test]
+fn every_task_of_the_readme_exists() {
+    let commands = commands();
+    let tasks: Vec<_> = commands
+        .iter()
+        .filter(|one| one.starts_with("cargo"))
+        .collect();
+    assert!(tasks.contains(&&"cargo xtask demo") && tasks.contains(&&"cargo xtask test"));
+    for task in tasks {
+        assert!(is_task(task), "nothing runs `{task}`");
+    }
+}
