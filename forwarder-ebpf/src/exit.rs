@@ -112,7 +112,11 @@ fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
         return Err(Verdict::NotPodTraffic);
     }
     let key = packet.tuple.to_pod();
-    let flow = F::flow(&key);
+    // Without ports the key would be that of a ping with the identifier 0.
+    let flow = match packet.kind {
+        Kind::Other => None,
+        _ => F::flow(&key),
+    };
     if witness != tag::tag(settings.tag_seed, &packet.tuple, &Entrance::WIRE) {
         return Err(unwitnessed(flow));
     }

@@ -1,6 +1,7 @@
 //! The maps, pinned and shown by `bpftool` under the names that stand in `#[btf_map]`.
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -21,6 +22,8 @@ pub const MAX_ROUTES: usize = 65_536;
 pub const MAX_PODS: usize = 4_096;
 /// Flows, where the agent asks for no other number (`--max-flows`).
 pub const MAX_FLOWS: usize = 65_536;
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 #[btf_map(name = "routes_v4")]
 pub static ROUTES_V4: LpmTrie<[u8; 4], Route, MAX_ROUTES> = LpmTrie::new();
@@ -45,9 +48,10 @@ pub static PODS: HashMap<u32, Pod, MAX_PODS> = HashMap::new();
 #[btf_map(name = "last_stamped")]
 pub static LAST_STAMPED: PerCpuArray<Entrance, 1> = PerCpuArray::new();
 
-/// For people: no program reads it.
+/// For people: no program reads it. Its entries are made when they are needed: the keys are long,
+/// and most clusters small.
 #[btf_map(name = "peers")]
-static PEERS: HashMap<PeerName, Peer, MAX_ROUTES> = HashMap::new();
+static PEERS: HashMap<PeerName, Peer, MAX_ROUTES, NO_PREALLOC> = HashMap::new();
 
 /// For people and for `underpass detach`: no program reads it.
 #[btf_map(name = "agent")]
