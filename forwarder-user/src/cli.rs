@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use regex::Regex;
 
 use crate::datapath::pins::DEFAULT_DIR;
 
@@ -172,17 +173,38 @@ pub struct UplinkArgs {
     #[arg(long, value_name = "NAME")]
     pub iface: Option<String>,
     /// Uplink by a regular expression that its whole name matches
-    #[arg(long, value_name = "REGEX")]
-    pub iface_regex: Option<regex::Regex>,
+    #[arg(long, value_name = "REGEX", value_parser = whole_name)]
+    pub iface_regex: Option<Regex>,
     /// Uplink by which this address is reached
     #[arg(long, value_name = "IP")]
     pub iface_can_reach: Option<IpAddr>,
+}
+
+/// A regular expression that must match all of a name: `eth` is not to find `veth0`.
+fn whole_name(pattern: &str) -> Result<Regex, regex::Error> {
+    // By itself first, so that an error shows what was typed.
+    Regex::new(pattern)?;
+    Regex::new(&format!("^(?:{pattern})$"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn an_interface_pattern_matches_whole_names() {
+        let pattern = whole_name("eth[01]|ens.*").unwrap();
+        for (name, matches) in [
+            ("eth0", true),
+            ("ens18", true),
+            ("veth0", false),
+            ("eth01", false),
+        ] {
+            assert_eq!(pattern.is_match(name), matches, "{name}");
+        }
+        assert!(whole_name("eth[").is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

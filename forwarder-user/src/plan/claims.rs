@@ -60,11 +60,7 @@ pub fn judge(nodes: &[Node], rules: &Rules<'_>) -> Claims {
         .iter()
         .map(|node| Entry::read(node, node.name == rules.own_name, rules.cluster_cidrs))
         .collect();
-    // By content too: of several Nodes with one name none must stand out.
-    entries.sort_by(|a, b| {
-        let key = |entry: &Entry<'_>| (entry.pod_cidrs.clone(), entry.addresses.clone());
-        a.name.cmp(b.name).then_with(|| key(a).cmp(&key(b)))
-    });
+    entries.sort_by(|a, b| a.order().cmp(&b.order()));
     refuse_names(&mut entries);
     refuse_by_addresses(&mut entries, rules);
     refuse_overlaps(&mut entries);
@@ -138,6 +134,11 @@ impl<'a> Entry<'a> {
                 "status.addresses: no InternalIP of its podCIDR's family".to_owned()
             });
         }
+    }
+
+    /// By name; by content too, so that of several Nodes with one name none stands out.
+    fn order(&self) -> (&str, &[IpNet], &[IpAddr]) {
+        (self.name, &self.pod_cidrs, &self.addresses)
     }
 
     /// Notes a reason; the first one stays.

@@ -207,7 +207,8 @@ impl Surroundings<'_> {
             }
             Some(others) => {
                 let text = format!(
-                    "kernel route {} is somebody else's (protocol {}); it is left alone, and ours to node {name} is not added",
+                    "kernel route {} is somebody else's (protocol {}); it is left alone, \
+                     and ours to node {name} is not added",
                     self.show(others),
                     others.protocol
                 );

@@ -1,7 +1,7 @@
 //! The cluster's nodes from a file, as `kubectl get nodes -o yaml` (or `-o json`) prints them.
 //!
-//! [`NodesFile::read`] reads all of it at once; [`watch`] tells when it is worth reading again. Whoever reads
-//! keeps the nodes of the last good reading: an error says nothing about the cluster.
+//! [`NodesFile::read`] reads all of it at once; [`watch`] tells when it is worth reading again. Whoever
+//! reads keeps the nodes of the last good reading: an error says nothing about the cluster.
 
 mod decode;
 mod watch;
@@ -104,7 +104,7 @@ impl NodesFile {
         &self.path
     }
 
-    /// Reads the file. It blocks, for about a second where the file holds thousands of nodes.
+    /// Reads the file. It blocks: some 10 MB of YAML, or 150 MB of JSON, take a second.
     ///
     /// # Errors
     ///
