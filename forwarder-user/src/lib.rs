@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod capabilities;
 pub mod cli;
 pub mod config;
 pub mod datapath;

@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 use underpass_common::endpoint::Endpoint;
 
 use crate::apply::Applier;
+use crate::capabilities;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
@@ -84,6 +85,8 @@ impl Agent {
     /// Where this machine is not fit, or another agent is at work here: one sentence.
     pub async fn start(config: Config, options: AgentOptions) -> Result<Self> {
         let pins = options.pins;
+        pins.check_file_system()?;
+        capabilities::require()?;
         pins.create()?;
         let lock = pins.lock()?;
         let loaded = load(

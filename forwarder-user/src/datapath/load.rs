@@ -73,7 +73,7 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
     loader.map_max_entries(map_names::FLOWS_V4, options.max_flows);
     let mut ebpf = loader
         .load(OBJECT)
-        .context("the kernel does not take the BPF maps (is CAP_BPF there?)")?;
+        .context("the kernel does not take the BPF maps")?;
     for hook in Hook::ALL {
         let program = program(&mut ebpf, hook)?;
         program

@@ -134,38 +134,15 @@ fn bpffs(pins: &Pins) -> Finding {
     }
 }
 
-/// Numbers of `linux/capability.h`.
-const NEEDED: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
-const SYS_ADMIN: u32 = 21;
-
 fn capabilities() -> Finding {
     let name = "capabilities";
-    let effective = fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        });
-    let Some(effective) = effective else {
-        return finding(name, Outcome::Warn, "/proc/self/status does not tell them");
-    };
-    let has = |number: u32| effective >> number & 1 == 1;
-    // CAP_SYS_ADMIN stands in for BPF and PERFMON.
-    let stands_in = |name: &str| name != "NET_ADMIN" && has(SYS_ADMIN);
-    let missing: Vec<_> = NEEDED
-        .iter()
-        .filter(|(name, number)| !has(*number) && !stands_in(name))
-        .map(|(name, _)| format!("CAP_{name}"))
-        .collect();
-    match missing.is_empty() {
-        true => finding(name, Outcome::Pass, "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"),
-        false => finding(
-            name,
-            Outcome::Fail,
-            format!("missing: {}", missing.join(", ")),
-        ),
+    match crate::capabilities::missing() {
+        Ok(missing) if missing.is_empty() => finding(name, Outcome::Pass, "all that are needed"),
+        Ok(missing) => {
+            let names = crate::capabilities::names(&missing);
+            finding(name, Outcome::Fail, format!("missing: {names}"))
+        }
+        Err(error) => finding(name, Outcome::Warn, format!("{error:#}")),
     }
 }
 

@@ -162,6 +162,12 @@ fn verdicts(maps: &Maps) -> Result<Vec<VerdictReport>> {
         .collect())
 }
 
+fn is_entrance(hook: &str) -> bool {
+    Hook::ALL
+        .iter()
+        .any(|one| one.is_entrance() && one.name() == hook)
+}
+
 /// Counts of the entrances, which see each packet once; without what is no pod traffic at all.
 fn traffic(verdicts: &[VerdictReport]) -> Traffic {
     let beside = [
@@ -169,10 +175,9 @@ fn traffic(verdicts: &[VerdictReport]) -> Traffic {
         Verdict::NotIp.name(),
         Verdict::NotForUs.name(),
     ];
-    let entrances = Hook::ALL.map(|hook| hook.is_entrance().then(|| hook.name()));
     let mut traffic = Traffic::default();
     for count in verdicts {
-        if !entrances.contains(&Some(count.hook)) || beside.contains(&count.verdict) {
+        if !is_entrance(count.hook) || beside.contains(&count.verdict) {
             continue;
         }
         if count.verdict == Verdict::Fast.name() {
@@ -234,11 +239,10 @@ fn packets(status: &Status, screen: &mut String) -> std::fmt::Result {
         grouped(traffic.fast_packets),
         grouped(traffic.kernel_packets)
     )?;
-    let mut reasons: Vec<_> = status
-        .verdicts
-        .iter()
-        .filter(|count| count.verdict != Verdict::Fast.name())
-        .collect();
+    // Where packets come in; what the exits see of the same packets is for `-o json`.
+    let is_reason =
+        |count: &&VerdictReport| is_entrance(count.hook) && count.verdict != Verdict::Fast.name();
+    let mut reasons: Vec<_> = status.verdicts.iter().filter(is_reason).collect();
     reasons.sort_by_key(|count| std::cmp::Reverse(count.packets));
     let rows = reasons.iter().map(|count| {
         let reason = Verdict::ALL
