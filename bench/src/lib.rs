@@ -14,8 +14,9 @@
 //! ```
 //!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
-//! how fast they were.
+//! how fast they were. [`demo`] shows it all.
 
+pub mod demo;
 pub mod lab;
 pub mod measure;
 pub mod skip;

@@ -2,7 +2,7 @@
 
 use underpass_common::{
     endpoint::Endpoint,
-    flow::{Direction, Entrance, Flow, WayOut},
+    flow::{Direction, Entrance, Flow, FlowKey, WayOut},
     pod::PodState,
     settings::{Offload, Settings},
     tag,
@@ -83,19 +83,13 @@ fn try_to_wire<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
         entrance,
         kind: packet.kind,
     };
-    match flow {
-        Some(flow) => {
-            witnessed.confirm(flow::egress(flow), now);
-            Ok(Verdict::Confirmed)
-        }
-        None => Ok(made(F::new_flow(
-            &key,
-            &Flow {
-                egress: witnessed.direction(now),
-                ingress: NO_DIRECTION,
-            },
-        ))),
-    }
+    let new = Flow {
+        egress: witnessed.direction(now),
+        ingress: NO_DIRECTION,
+    };
+    confirm::<F>(&key, flow, &new, |flow| {
+        witnessed.confirm(flow::egress(flow), now);
+    })
 }
 
 #[inline(always)]
@@ -134,19 +128,13 @@ fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
         entrance: Entrance::WIRE,
         kind: packet.kind,
     };
-    match flow {
-        Some(flow) => {
-            witnessed.confirm(flow::ingress(flow), now);
-            Ok(Verdict::Confirmed)
-        }
-        None => Ok(made(F::new_flow(
-            &key,
-            &Flow {
-                egress: NO_DIRECTION,
-                ingress: witnessed.direction(now),
-            },
-        ))),
-    }
+    let new = Flow {
+        egress: NO_DIRECTION,
+        ingress: witnessed.direction(now),
+    };
+    confirm::<F>(&key, flow, &new, |flow| {
+        witnessed.confirm(flow::ingress(flow), now);
+    })
 }
 
 const NO_DIRECTION: Direction = Direction {
@@ -230,10 +218,20 @@ fn endpoint<A>(skb: &Skb, packet: &Packet<A>) -> Result<Endpoint, Verdict> {
     })
 }
 
+/// Confirms a direction in the flow's entry, or makes one.
 #[inline(always)]
-fn made(result: Result<(), i32>) -> Verdict {
-    match result {
-        Ok(()) => Verdict::Confirmed,
-        Err(_) => Verdict::FlowTableFull,
-    }
+fn confirm<F: Family>(
+    key: &FlowKey<F::Addr>,
+    flow: Option<*mut Flow>,
+    new: &Flow,
+    write: impl FnOnce(*mut Flow),
+) -> Result<Verdict, Verdict> {
+    let flow = match flow {
+        Some(flow) => flow,
+        None if F::new_flow(key, new).is_ok() => return Ok(Verdict::Confirmed),
+        // Another CPU made it meanwhile, or there is no room.
+        None => F::flow(key).ok_or(Verdict::FlowTableFull)?,
+    };
+    write(flow);
+    Ok(Verdict::Confirmed)
 }

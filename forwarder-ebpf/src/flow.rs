@@ -67,12 +67,6 @@ pub fn way_out(
     if confirmation == confirmed::NO || load!((*direction).epoch) != now.epoch {
         return Err(Verdict::Unconfirmed);
     }
-    if let Kind::Tcp(flags) = kind
-        && confirmation == confirmed::MID_STREAM
-        && flags.closes()
-    {
-        return Err(Verdict::TcpClosing);
-    }
     let generation = load!((*direction).generation);
     let way_out = load!((*direction).way_out);
     let confirmed_entrance = load!((*direction).entrance);
@@ -82,6 +76,16 @@ pub fn way_out(
     }
     if confirmed_entrance != *entrance {
         return Err(Verdict::OtherEntrance);
+    }
+    if let Kind::Tcp(flags) = kind
+        && confirmation == confirmed::MID_STREAM
+        && flags.closes()
+    {
+        // Conntrack may have let go of a connection that it long hasn't seen, and then this packet
+        // is INVALID to it, and to kube-proxy's rule. Sent again, it goes fast; unless the kernel
+        // forwards it, which confirms the direction as it was.
+        store!((*direction).confirmed, confirmed::FROM_START);
+        return Err(Verdict::TcpClosing);
     }
     Ok(if generation == now.generation {
         Cached::Fresh(way_out)

@@ -15,12 +15,16 @@ use crate::lab::Host;
 /// # Errors
 /// When there is no such interface, or it is down.
 pub fn announce(host: &Host, interface: &str, address: Ipv4Addr, mac: Mac) -> Result<()> {
-    let socket = FrameSocket::open(host, interface)?;
+    // A socket is not shown what it sends itself.
+    let (sender, witness) = (
+        FrameSocket::open(host, interface)?,
+        FrameSocket::open(host, interface)?,
+    );
     let frame = gratuitous_arp(address, mac);
-    socket.send(&frame)?;
+    sender.send(&frame)?;
     // Seen going out: it is on the wire.
     let sent = |seen: &super::Frame| seen.bytes == frame;
-    socket.expect(Duration::from_secs(1), "the gratuitous ARP goes out", sent)?;
+    witness.expect(Duration::from_secs(1), "the gratuitous ARP goes out", sent)?;
     Ok(())
 }
 

@@ -215,6 +215,8 @@ impl BulkTransfer {
             ended,
             "a transfer hasn't ended after {deadline:?}: {sent} bytes sent, {received} received"
         );
+        // A process that is being started may hold the listener on, and with it the port.
+        socket::stop_listening(&self.listener);
         if let Some((sender, receiver)) = self.ends.take() {
             let told = || format!("{sent} bytes sent, {received} received");
             // The receiver first: where it saw wrong content, the sender only sees a broken pipe.

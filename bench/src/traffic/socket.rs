@@ -18,7 +18,7 @@ use crate::lab::Host;
 /// Bytes that a receiver's socket may hold, so that it loses nothing while its thread has to wait.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// How long a process that is being started may hold on to a socket that was closed here.
-const HELD_BY_FORK: Duration = Duration::from_millis(500);
+const HELD_BY_FORK: Duration = Duration::from_secs(2);
 
 /// The address that means all of one's own, in the family of `like`.
 fn unspecified(like: IpAddr) -> IpAddr {
@@ -62,8 +62,12 @@ pub(crate) fn connect(
 
 /// Listens on a port (0: any) of all of the host's IPv4 addresses.
 pub(crate) fn listen(host: &Host, port: u16) -> Result<TcpListener> {
-    host.enter(|| Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?))
-        .with_context(|| format!("{}: cannot listen on TCP port {port}", host.name()))
+    host.enter(|| {
+        Ok(patiently(|| {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        })?)
+    })
+    .with_context(|| format!("{}: cannot listen on TCP port {port}", host.name()))
 }
 
 /// Wakes whoever waits in `accept`, for good.
@@ -92,21 +96,23 @@ pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
 
 /// A UDP socket on a port (0: any) of all of the host's IPv4 addresses, with a large buffer.
 pub(crate) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
-    let bind = || {
-        let end = Instant::now() + HELD_BY_FORK;
-        loop {
-            match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
-                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
-                    thread::yield_now();
-                }
-                bound => return bound,
-            }
-        }
-    };
     host.enter(|| {
-        let socket = bind()?;
+        let socket = patiently(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))?;
         setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         Ok(socket)
     })
     .with_context(|| format!("{}: cannot bind UDP port {port}", host.name()))
+}
+
+/// Takes a port as soon as nobody has it any more who is just being started.
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + HELD_BY_FORK;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::yield_now();
+            }
+            bound => return bound,
+        }
+    }
 }

@@ -66,9 +66,12 @@ impl Applier {
         self.settings.generation = next(self.settings.generation);
     }
 
-    /// Has every flow confirmed again, from the next write of the settings on.
+    /// Has every flow confirmed again, from the next write of the settings on. Packets that are on
+    /// their way through the kernel become strangers to the exits by the new seed: they were routed
+    /// as it was before.
     pub fn doubt_confirmations(&mut self) {
         self.settings.epoch = next(self.settings.epoch);
+        self.settings.tag_seed = random();
     }
 
     /// Reads the maps anew next time, should somebody else have written to them.
@@ -179,7 +182,7 @@ impl Applier {
             *number = (*number).max(1);
         }
         if self.settings.tag_seed == 0 {
-            self.settings.tag_seed = RandomState::new().build_hasher().finish() as u32;
+            self.settings.tag_seed = random();
         }
         if self.maps.settings()? != self.settings {
             self.maps.set_settings(&self.settings)?;
@@ -283,6 +286,11 @@ async fn change_kernel_route(netlink: &Netlink, change: &KernelRouteChange) -> R
         }
     }
     Ok(())
+}
+
+/// Not 0. The standard library's hasher is seeded by the operating system's random numbers.
+fn random() -> u32 {
+    (RandomState::new().build_hasher().finish() as u32).max(1)
 }
 
 fn next(number: u32) -> u32 {

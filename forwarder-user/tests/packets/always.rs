@@ -17,7 +17,9 @@ use crate::table::{Row, at, run};
 
 #[test]
 fn always_trusts_the_trie_from_pods() {
-    with_rig("always_trusts_the_trie_from_pods", |rig| drop(run(rig, &rows(Hook::FromPod))));
+    with_rig("always_trusts_the_trie_from_pods", |rig| {
+        drop(run(rig, &rows(Hook::FromPod)))
+    });
 }
 
 #[test]
@@ -41,10 +43,8 @@ fn always(hook: Hook, name: &'static str, packet: Packet) -> Row {
 }
 
 fn both(hook: Hook) -> Vec<Row> {
-    let fast =
-        |name, packet| always(hook, name, toward(hook, packet)).fast(way_out(hook));
-    let kernel =
-        |name, packet, verdict| always(hook, name, toward(hook, packet)).kernel(verdict);
+    let fast = |name, packet| always(hook, name, toward(hook, packet)).fast(way_out(hook));
+    let kernel = |name, packet, verdict| always(hook, name, toward(hook, packet)).kernel(verdict);
     vec![
         fast("a flow that nobody knows", udp()),
         fast("a SYN", tcp(SYN)),
@@ -58,11 +58,25 @@ fn both(hook: Hook) -> Vec<Row> {
         kernel("too big", udp().ip_len(MTU + 1), Verdict::TooBig),
         kernel("a fragment", udp().fragment(0, true), Verdict::Fragment),
         kernel("IP options", udp().options(&[1; 4]), Verdict::IpOptions),
-        kernel("a wrong checksum", udp().checksum_error(1), Verdict::Malformed),
-        kernel("broadcast", udp().macs(BROADCAST_MAC, POD_MAC), Verdict::NotForUs),
+        kernel(
+            "a wrong checksum",
+            udp().checksum_error(1),
+            Verdict::Malformed,
+        ),
+        kernel(
+            "broadcast",
+            udp().macs(BROADCAST_MAC, POD_MAC),
+            Verdict::NotForUs,
+        ),
         kernel("not a pod's", udp().src(OUTSIDE), Verdict::NotPodTraffic),
         kernel("the way out is gone", udp(), Verdict::WayOutGone)
-            .route("10.244.2.0/24", Route { ifindex: NO_DEVICE, ..PEER_ROUTE })
+            .route(
+                "10.244.2.0/24",
+                Route {
+                    ifindex: NO_DEVICE,
+                    ..PEER_ROUTE
+                },
+            )
             .endpoint(POD, gone_if_destination(hook)),
     ]
 }
@@ -71,25 +85,41 @@ fn both(hook: Hook) -> Vec<Row> {
 fn gone_if_destination(hook: Hook) -> Endpoint {
     match hook {
         Hook::FromPod => POD_ENDPOINT,
-        _ => Endpoint { ifindex: NO_DEVICE, ..POD_ENDPOINT },
+        _ => Endpoint {
+            ifindex: NO_DEVICE,
+            ..POD_ENDPOINT
+        },
     }
 }
 
 fn from_pod() -> Vec<Row> {
     let row = |name, packet| always(Hook::FromPod, name, packet);
     vec![
-        row("a pod whose veth is not known", udp()).no_endpoints().kernel(Verdict::OtherEntrance),
+        row("a pod whose veth is not known", udp())
+            .no_endpoints()
+            .kernel(Verdict::OtherEntrance),
         row("another pod with this pod's address", udp())
             .device(OTHER_VETH)
             .kernel(Verdict::OtherEntrance),
-        row("another MAC than the gateway's", udp().macs(STRANGER_MAC, POD_MAC))
-            .kernel(Verdict::OtherEntrance),
+        row(
+            "another MAC than the gateway's",
+            udp().macs(STRANGER_MAC, POD_MAC),
+        )
+        .kernel(Verdict::OtherEntrance),
         row("no route", udp()).no_routes().kernel(Verdict::NoRoute),
         row("to the outside", udp().dst(OUTSIDE)).kernel(Verdict::NoRoute),
         row("to a pod of this node", udp().dst(OTHER_POD)).kernel(Verdict::NoRoute),
-        row("an exception", udp()).route("10.244.2.2/32", Route::KERNEL).kernel(Verdict::NoRoute),
+        row("an exception", udp())
+            .route("10.244.2.2/32", Route::KERNEL)
+            .kernel(Verdict::NoRoute),
         row("the longest prefix has it", udp())
-            .route("10.0.0.0/8", Route { peer_mac: STRANGER_MAC, ..PEER_ROUTE })
+            .route(
+                "10.0.0.0/8",
+                Route {
+                    peer_mac: STRANGER_MAC,
+                    ..PEER_ROUTE
+                },
+            )
             .fast(TO_PEER),
     ]
 }
@@ -97,10 +127,15 @@ fn from_pod() -> Vec<Row> {
 fn from_wire() -> Vec<Row> {
     let row = |name, packet| always(Hook::FromWire, name, packet);
     vec![
-        row("a pod that is not known", udp().back()).no_endpoints().kernel(Verdict::NoEndpoint),
+        row("a pod that is not known", udp().back())
+            .no_endpoints()
+            .kernel(Verdict::NoEndpoint),
         row("the address of no pod", udp().src(OTHER_POD).back()).kernel(Verdict::NoEndpoint),
         row("from the outside", udp().dst(OUTSIDE).back()).fast(TO_POD),
-        row("a frame for another station", udp().back().macs(STRANGER_MAC, STRANGER_MAC))
-            .kernel(Verdict::NotForUs),
+        row(
+            "a frame for another station",
+            udp().back().macs(STRANGER_MAC, STRANGER_MAC),
+        )
+        .kernel(Verdict::NotForUs),
     ]
 }

@@ -17,6 +17,7 @@ pub type Instruction = [u8; 8];
 pub mod helper {
     pub const TAIL_CALL: i32 = 12;
     pub const SKB_VLAN_PUSH: i32 = 18;
+    pub const SKB_CHANGE_TAIL: i32 = 38;
     pub const SKB_ADJUST_ROOM: i32 = 50;
 }
 

@@ -46,6 +46,7 @@ struct V4 {
     version: u8,
     header_words: Option<u8>,
     tos: u8,
+    id: u16,
     total_len: Option<u16>,
     fragment: u16,
     ttl: u8,
@@ -120,6 +121,7 @@ fn ipv4(transport: Transport) -> Packet {
         version: 4,
         header_words: None,
         tos: 0,
+        id: 0x1d0f,
         total_len: None,
         fragment: DONT_FRAGMENT,
         ttl: 64,
@@ -240,6 +242,16 @@ impl Packet {
         self.v4(|v4| v4.checksum = Checksum::OffBy(error))
     }
 
+    /// An identification that makes the right header checksum this one.
+    pub fn right_checksum(self, wanted: u16) -> Self {
+        self.v4(|v4| {
+            v4.id = 0;
+            let without = u16::from_be_bytes([v4.bytes()[10], v4.bytes()[11]]);
+            // Ones' complement arithmetic: what is to be added to the sum (RFC 1071).
+            v4.id = internet_checksum(&[(!without).to_be_bytes(), wanted.to_be_bytes()].concat());
+        })
+    }
+
     /// A header whose checksum nobody has computed.
     pub fn no_checksum(self) -> Self {
         self.v4(|v4| v4.checksum = Checksum::Zero)
@@ -337,7 +349,7 @@ impl V4 {
         let words = self.header_words.unwrap_or((header_len / 4) as u8);
         let mut header = vec![self.version << 4 | words, self.tos];
         header.extend(total_len.to_be_bytes());
-        header.extend([0x1d, 0x0f]);
+        header.extend(self.id.to_be_bytes());
         header.extend(self.fragment.to_be_bytes());
         header.extend([self.ttl, self.transport.protocol(), 0, 0]);
         header.extend(self.src);

@@ -10,7 +10,7 @@ use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::{ACK, PSH, Packet, echo_reply, echo_request, icmp, protocol, tcp, udp};
 use crate::cast::{
-    CONFIRMED, EPOCH, GENERATION, NO_DIRECTION, OTHER_VETH, PEER_ROUTE, POD, POD_ENDPOINT,
+    CONFIRMED, EPOCH, FAR, GENERATION, NO_DIRECTION, OTHER_VETH, PEER_ROUTE, POD, POD_ENDPOINT,
     STRANGER_MAC, TO_PEER, TO_POD,
 };
 use crate::parsing::{own_address, toward};
@@ -92,6 +92,12 @@ fn fast(hook: Hook) -> Vec<Row> {
         row("the answer to a ping", echo_reply(7)),
         row("DSCP and ECN stay", udp().tos(0xbb)),
         row("may be fragmented, and stays so", udp().may_be_fragmented()),
+        row(
+            "a header checksum that becomes 0",
+            udp().right_checksum(0xfeff),
+        ),
+        row("a header checksum that wraps", udp().right_checksum(0xff12)),
+        row("a header checksum of 0", udp().right_checksum(0)),
         row("a second podCIDR", udp().src([10, 9, 8, 127])).settings(two_pod_cidrs),
         at(
             hook,
@@ -176,7 +182,7 @@ fn unconfirmed(hook: Hook) -> Vec<Row> {
         row("being written this moment").flow(but(hook, |d| d.generation = 0)),
         row("another port").world(|world| world.flows.push(flow_of(udp().from(POD, 40_001)))),
         row("the same ports by TCP").world(|world| {
-            world.flows.push(flow_of(tcp(ACK).to(crate::cast::FAR, 53)));
+            world.flows.push(flow_of(tcp(ACK).to(FAR, 53)));
         }),
         echo("a ping of another process", echo_request(8))
             .world(|world| world.flows.push(flow_of(echo_request(7)))),

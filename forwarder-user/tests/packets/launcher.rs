@@ -2,9 +2,9 @@
 //!
 //! `BPF_PROG_TEST_RUN` takes and gives only a few fields of `__sk_buff` (`convert___skb_to_skb()` in
 //! the kernel's `net/bpf/test_run.c`): `tc_index`, which carries the witness, is not among them, nor
-//! can a packet come with a VLAN tag beside it. `mark` and `cb` are, and our programs look at neither.
-//! So the launcher copies `mark` to `tc_index`, calls the program under test, and copies `tc_index`
-//! back to `mark`. The call is a tail call out of a function, which returns to that function's
+//! can a packet come with a VLAN tag beside it, or end in its IP header. `mark` and `cb` are, and our
+//! programs look at neither. So the launcher copies `mark` to `tc_index`, does what `cb` asks for,
+//! calls the program under test, and copies `tc_index` back to `mark`. The call is a tail call out of a function, which returns to that function's
 //! caller.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -25,6 +25,15 @@ use crate::assembly::{
 
 /// The largest frame that comes out again.
 const ROOM: usize = 4096;
+
+/// The shortest frame of an EtherType that `BPF_PROG_TEST_RUN` takes: one with a whole IP header. The
+/// launcher cuts shorter ones out of it; a train of segments becomes a single packet by that.
+fn shortest(frame: &[u8]) -> usize {
+    match frame.get(12..14) {
+        Some([0x86, 0xdd]) => 14 + 40,
+        _ => 14 + 20,
+    }
+}
 
 /// Words of `__sk_buff` (include/uapi/linux/bpf.h), by their position.
 mod word {
@@ -100,11 +109,17 @@ impl Launcher {
         context[word::CB] = hook as u32;
         context[word::CB + 1] = with.vlan;
         context[word::CB + 2] = with.is_tunnelled.into();
+        let mut frame = frame.to_vec();
+        let shortest = shortest(&frame);
+        if frame.len() < shortest {
+            context[word::CB + 3] = frame.len() as u32;
+            frame.resize(shortest, 0xee);
+        }
         let context = context.map(u32::to_ne_bytes).concat();
         let mut context_out = vec![0; context.len()];
         let mut bytes = vec![0; ROOM];
         let result = self.program.test_run(TestRunOptions {
-            data_in: Some(frame),
+            data_in: Some(&frame),
             data_out: Some(&mut bytes),
             ctx_in: Some(&context),
             ctx_out: Some(&mut context_out),
@@ -147,12 +162,20 @@ fn code(programs: i32) -> [Vec<Instruction>; 2] {
         move_number(4, 0),
         call(helper::SKB_ADJUST_ROOM),
     ];
+    // The length stands in r2 already.
+    let cut = [
+        move_register(1, 6),
+        move_number(3, 0),
+        call(helper::SKB_CHANGE_TAIL),
+    ];
     let after = [load(2, 6, word::TC_INDEX), store(6, word::MARK, 2), exit()];
     let launch = [
         &[move_register(6, 1)][..],
         &[load(2, 6, word::MARK), store(6, word::TC_INDEX, 2)],
         &[load(3, 6, word::CB + 1), skip_if_zero(3, vlan.len())],
         &vlan,
+        &[load(2, 6, word::CB + 3), skip_if_zero(2, cut.len())],
+        &cut,
         &[load(3, 6, word::CB + 2), skip_if_zero(3, tunnel.len())],
         &tunnel,
         &[move_register(1, 6), call_function(after.len())],

@@ -138,6 +138,8 @@ fn lying_ip_headers(hook: Hook) -> Vec<Row> {
             hello().cut_at(14 + whole as usize - 1),
         ),
         row("cut behind the IP header", hello().cut_at(34)),
+        row("cut in the IP header", hello().cut_at(33)),
+        row("cut behind the EtherType", hello().cut_at(14)),
     ]
 }
 

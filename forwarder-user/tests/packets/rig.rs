@@ -1,7 +1,9 @@
 //! The programs in the kernel, with maps and devices of their own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,8 +14,9 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::Pid;
 use underpass::datapath::{LoadOptions, Loaded, Pins, load};
 use underpass_common::addr::ShowMac;
 use underpass_common::endpoint::Endpoint;
@@ -59,6 +62,7 @@ pub fn with_rig_on(
     // A thread of its own, for a namespace entered is never left.
     let result = thread::scope(|scope| {
         let in_namespace = || {
+            stay_on_this_cpu().expect("a CPU");
             enter_new_namespace().expect("a network namespace with devices");
             let mut rig = OwnPins::new()
                 .and_then(make)
@@ -117,7 +121,7 @@ impl Rig {
             maps.set_pod(ifindex, pod)?;
         }
         for (address, endpoint) in &world.endpoints {
-            let std::net::IpAddr::V4(address) = address else {
+            let IpAddr::V4(address) = address else {
                 anyhow::bail!("{address}: not IPv4");
             };
             self.endpoints.insert(address.octets(), endpoint, 0)?;
@@ -180,9 +184,32 @@ impl OwnPins {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         mount_bpffs()?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = format!("up-packets-{}-{number}", std::process::id());
+        if number == 0 {
+            sweep()?;
+        }
+        let dir = format!("{PREFIX}{}-{number}", std::process::id());
         Ok(Self(Pins::new(Path::new(BPFFS).join(dir))))
     }
+}
+
+/// Begins the names of our directories; process and number follow.
+const PREFIX: &str = "up-packets-";
+
+/// Removes what tests that were killed have left.
+fn sweep() -> Result<()> {
+    for entry in std::fs::read_dir(BPFFS)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(OsStr::to_str);
+        let process = name
+            .and_then(|name| name.strip_prefix(PREFIX))
+            .and_then(|rest| rest.split('-').next());
+        if let Some(process) = process
+            && !Path::new("/proc").join(process).exists()
+        {
+            Pins::new(path).remove_all()?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for OwnPins {
@@ -203,6 +230,15 @@ fn mount_bpffs() -> Result<()> {
     let kind = Some("bpf");
     mount(kind, BPFFS, kind, MsFlags::empty(), None::<&str>)
         .with_context(|| format!("cannot mount the BPF file system on {BPFFS}"))
+}
+
+/// What a program notes for the CPU that it runs on is there for the next run.
+fn stay_on_this_cpu() -> Result<()> {
+    let mut cpus = CpuSet::new();
+    // SAFETY: a function without arguments.
+    let cpu = unsafe { libc::sched_getcpu() };
+    cpus.set(usize::try_from(cpu).context("the kernel does not tell the CPU")?)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on a CPU")
 }
 
 /// The devices of the cast, under the indexes that the tables know. Nothing is sent through them.

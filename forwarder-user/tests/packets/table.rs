@@ -92,11 +92,15 @@ impl Row {
     }
 
     pub fn route(self, text: &str, route: Route) -> Self {
-        self.world(|world| drop(world.routes.insert(prefix(text), route)))
+        self.world(|world| {
+            world.routes.insert(prefix(text), route);
+        })
     }
 
     pub fn endpoint(self, pod: [u8; 4], endpoint: Endpoint) -> Self {
-        self.world(|world| drop(world.endpoints.insert(pod.into(), endpoint)))
+        self.world(|world| {
+            world.endpoints.insert(pod.into(), endpoint);
+        })
     }
 
     pub fn no_routes(self) -> Self {

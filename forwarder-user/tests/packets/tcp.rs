@@ -87,7 +87,7 @@ fn closing(hook: Hook) -> Vec<Row> {
         });
         at(hook, name, toward(hook, tcp(flags))).flow(mid_stream)
     };
-    vec![
+    let mut rows = vec![
         begun("the FIN of a connection known from its start", FIN | ACK),
         begun("the RST of a connection known from its start", RST | ACK),
         begun(
@@ -101,12 +101,25 @@ fn closing(hook: Hook) -> Vec<Row> {
             both.ingress.confirmed = confirmed::MID_STREAM;
             *own(hook, both) = own_direction;
         }),
+        // Should the kernel not let it out, then the same packet, sent again, is fast.
         joined("the FIN of a connection joined in mid-stream", FIN | ACK)
-            .kernel(Verdict::TcpClosing),
+            .kernel(Verdict::TcpClosing)
+            .after_flow(CONFIRMED),
         joined("the RST of a connection joined in mid-stream", RST | ACK)
-            .kernel(Verdict::TcpClosing),
-        joined("a FIN with the last data", FIN | PSH | ACK).kernel(Verdict::TcpClosing),
+            .kernel(Verdict::TcpClosing)
+            .after_flow(CONFIRMED),
+        joined("a FIN with the last data", FIN | PSH | ACK)
+            .kernel(Verdict::TcpClosing)
+            .after_flow(CONFIRMED),
         joined("data in mid-stream", PSH | ACK).fast(way_out(hook)),
         joined("an ACK in mid-stream", ACK).fast(way_out(hook)),
-    ]
+    ];
+    if hook == Hook::FromPod {
+        rows.push(
+            joined("a FIN from another veth", FIN | ACK)
+                .device(OTHER_VETH)
+                .kernel(Verdict::OtherEntrance),
+        );
+    }
+    rows
 }

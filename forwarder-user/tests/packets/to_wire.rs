@@ -1,6 +1,6 @@
 //! The exit to the wire: what the kernel sends to other nodes confirms the pod's direction.
 
-use underpass_common::flow::{Entrance, Flow, confirmed};
+use underpass_common::flow::{Direction, Entrance, Flow, confirmed};
 use underpass_common::route::Route;
 use underpass_common::settings::Offload;
 use underpass_common::tag;
@@ -16,19 +16,29 @@ use crate::table::{Row, Witness, at, run};
 
 const HOOK: Hook = Hook::ToWire;
 
-const OTHER_ENTRANCE: Entrance = Entrance { ifindex: OTHER_VETH, ..POD_ENTRANCE };
+const OTHER_ENTRANCE: Entrance = Entrance {
+    ifindex: OTHER_VETH,
+    ..POD_ENTRANCE
+};
 
 /// A flow of which only the pod's direction is confirmed.
-const ONE_WAY: Flow = Flow { egress: EGRESS, ingress: NO_DIRECTION };
+const ONE_WAY: Flow = Flow {
+    egress: EGRESS,
+    ingress: NO_DIRECTION,
+};
 
 #[test]
 fn to_wire_confirms_what_it_sees() {
-    with_rig("to_wire_confirms_what_it_sees", |rig| drop(run(rig, &confirming())));
+    with_rig("to_wire_confirms_what_it_sees", |rig| {
+        drop(run(rig, &confirming()))
+    });
 }
 
 #[test]
 fn to_wire_doubts_what_it_cannot_witness() {
-    with_rig("to_wire_doubts_what_it_cannot_witness", |rig| drop(run(rig, &doubting())));
+    with_rig("to_wire_doubts_what_it_cannot_witness", |rig| {
+        drop(run(rig, &doubting()))
+    });
 }
 
 pub fn rows() -> Vec<Row> {
@@ -38,13 +48,16 @@ pub fn rows() -> Vec<Row> {
 fn confirming() -> Vec<Row> {
     let row = |name, packet| at(HOOK, name, packet).kernel(Verdict::Confirmed);
     let joined = |flow: Flow| Flow {
-        egress: underpass_common::flow::Direction {
+        egress: Direction {
             confirmed: confirmed::MID_STREAM,
             ..flow.egress
         },
         ..flow
     };
-    let only_back = Flow { egress: NO_DIRECTION, ..CONFIRMED };
+    let only_back = Flow {
+        egress: NO_DIRECTION,
+        ..CONFIRMED
+    };
     let mut old = CONFIRMED;
     old.egress.epoch = EPOCH - 1;
     old.egress.generation = GENERATION - 1;
@@ -57,20 +70,32 @@ fn confirming() -> Vec<Row> {
         row("a SYN-ACK: likewise", tcp(SYN | ACK)).after_flow(ONE_WAY),
         row("data: joined in mid-stream", tcp(ACK)).after_flow(joined(ONE_WAY)),
         row("a FIN: joined in mid-stream", tcp(FIN | ACK)).after_flow(joined(ONE_WAY)),
-        row("the other direction stays", udp()).flow(only_back).after_flow(CONFIRMED),
-        row("a direction that was cleared", udp()).flow(forgotten).after_flow(CONFIRMED),
-        row("a confirmation of old", udp()).flow(old).after_flow(CONFIRMED),
-        row("a fallback in mid-stream: conntrack has joined in", tcp(ACK))
-            .flow(CONFIRMED)
-            .after_flow(joined(CONFIRMED)),
+        row("the other direction stays", udp())
+            .flow(only_back)
+            .after_flow(CONFIRMED),
+        row("a direction that was cleared", udp())
+            .flow(forgotten)
+            .after_flow(CONFIRMED),
+        row("a confirmation of old", udp())
+            .flow(old)
+            .after_flow(CONFIRMED),
+        row(
+            "a fallback in mid-stream: conntrack has joined in",
+            tcp(ACK),
+        )
+        .flow(CONFIRMED)
+        .after_flow(joined(CONFIRMED)),
         row("the kernel took the last hop but one", udp().ttl(1)).after_flow(ONE_WAY),
         row("under the mode that needs no confirmation", udp())
             .settings(|settings| settings.offload = Offload::Always as u8)
             .after_flow(ONE_WAY),
-        row("a pod whose veth is not known yet, by the note of the entrance", udp())
-            .no_endpoints()
-            .world(|world| world.last_stamped = POD_ENTRANCE)
-            .after_flow(ONE_WAY),
+        row(
+            "a pod whose veth is not known yet, by the note of the entrance",
+            udp(),
+        )
+        .no_endpoints()
+        .world(|world| world.last_stamped = POD_ENTRANCE)
+        .after_flow(ONE_WAY),
     ]
 }
 
@@ -92,23 +117,57 @@ fn unwitnessed() -> Vec<Row> {
             .kernel(Verdict::Unwitnessed)
             .after_flow(forgotten)
     };
-    let other_port = udp().to([10, 96, 0, 10], 53).tuple().expect("an IPv4 packet");
+    let other_port = udp()
+        .to([10, 96, 0, 10], 53)
+        .tuple()
+        .expect("an IPv4 packet");
     let translated = tag::tag(TAG_SEED, &other_port, &POD_ENTRANCE);
-    let other_gateway = Entrance { mac: STRANGER_MAC, ..POD_ENTRANCE };
+    let other_gateway = Entrance {
+        mac: STRANGER_MAC,
+        ..POD_ENTRANCE
+    };
     vec![
-        row("the host's own packet with a pod's tuple", udp(), Witness::Exactly(tag::NONE)),
+        row(
+            "the host's own packet with a pod's tuple",
+            udp(),
+            Witness::Exactly(tag::NONE),
+        ),
         row("a translated packet", udp(), Witness::Exactly(translated)),
-        row("a packet of another pod with this pod's address", udp(), Witness::From(OTHER_ENTRANCE)),
-        row("a packet to another gateway", udp(), Witness::From(other_gateway)),
-        row("a packet that came in by the wire", udp(), Witness::From(Entrance::WIRE)),
+        row(
+            "a packet of another pod with this pod's address",
+            udp(),
+            Witness::From(OTHER_ENTRANCE),
+        ),
+        row(
+            "a packet to another gateway",
+            udp(),
+            Witness::From(other_gateway),
+        ),
+        row(
+            "a packet that came in by the wire",
+            udp(),
+            Witness::From(Entrance::WIRE),
+        ),
         row("TCP likewise", tcp(ACK), Witness::Exactly(tag::NONE)),
-        row("another pod's packet, with its note", udp(), Witness::From(OTHER_ENTRANCE))
-            .world(|world| world.last_stamped = OTHER_ENTRANCE),
-        row("a note of somebody else", udp(), Witness::From(POD_ENTRANCE))
-            .no_endpoints()
-            .world(|world| world.last_stamped = OTHER_ENTRANCE),
-        row("a pod that is not known, and no note", udp(), Witness::From(POD_ENTRANCE))
-            .no_endpoints(),
+        row(
+            "another pod's packet, with its note",
+            udp(),
+            Witness::From(OTHER_ENTRANCE),
+        )
+        .world(|world| world.last_stamped = OTHER_ENTRANCE),
+        row(
+            "a note of somebody else",
+            udp(),
+            Witness::From(POD_ENTRANCE),
+        )
+        .no_endpoints()
+        .world(|world| world.last_stamped = OTHER_ENTRANCE),
+        row(
+            "a pod that is not known, and no note",
+            udp(),
+            Witness::From(POD_ENTRANCE),
+        )
+        .no_endpoints(),
         row("nothing to forget", udp(), Witness::Exactly(tag::NONE))
             .world(|world| world.flows.clear())
             .after(|_| {}),
@@ -126,11 +185,19 @@ fn elsewhere() -> Vec<Row> {
     };
     let row = |name, verdict| at(HOOK, name, udp()).flow(CONFIRMED).kernel(verdict);
     vec![
-        other_hop("another neighbour than the trie says", udp().macs(STRANGER_MAC, UPLINK_MAC)),
+        other_hop(
+            "another neighbour than the trie says",
+            udp().macs(STRANGER_MAC, UPLINK_MAC),
+        ),
         other_hop("another source MAC", udp().macs(PEER_MAC, GATEWAY_MAC)),
         other_hop("another device", udp()).device(NARROW_UPLINK),
-        other_hop("a longer prefix says otherwise", udp())
-            .route("10.244.2.2/32", Route { peer_mac: STRANGER_MAC, ..PEER_ROUTE }),
+        other_hop("a longer prefix says otherwise", udp()).route(
+            "10.244.2.2/32",
+            Route {
+                peer_mac: STRANGER_MAC,
+                ..PEER_ROUTE
+            },
+        ),
         at(HOOK, "nothing to clear", udp())
             .device(NARROW_UPLINK)
             .kernel(Verdict::OtherNextHop),
@@ -142,8 +209,7 @@ fn elsewhere() -> Vec<Row> {
         at(HOOK, "an unwitnessed ICMP error", icmp(11, 0, 0))
             .witness(Witness::Exactly(tag::NONE))
             .kernel(Verdict::Protocol),
-        at(HOOK, "an unknown pod of this node", udp().src(OTHER_POD))
-            .kernel(Verdict::Unwitnessed),
+        at(HOOK, "an unknown pod of this node", udp().src(OTHER_POD)).kernel(Verdict::Unwitnessed),
     ]
 }
 
@@ -155,7 +221,10 @@ fn fast() -> Vec<Row> {
             .witness(Witness::Exactly(witness))
             .unseen()
     };
-    let ingress_only = Flow { egress: NO_DIRECTION, ingress: INGRESS };
+    let ingress_only = Flow {
+        egress: NO_DIRECTION,
+        ingress: INGRESS,
+    };
     vec![
         row("a fast packet", udp(), tag::FAST),
         row("a fast packet with more bits", udp(), tag::FAST | 0x1234),

@@ -1,19 +1,287 @@
 //! What the scenarios share.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use std::{panic, thread};
 
-use underpass_bench::Lab;
-use underpass_bench::lab::{AgentOptions, AgentProcess, LabBuilder};
+use anyhow::{Context, Result, ensure};
+use underpass::datapath::{Maps, Pins};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Host, LabBuilder, Node};
+use underpass_bench::{Backend, Lab, wait_for, wait_until};
+use underpass_common::flow::{
+    Direction, Flow, FlowKey, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP,
+    PROTOCOL_UDP, Tuple, confirmed,
+};
+use underpass_common::verdict::{Hook, Verdict};
 
 /// How long anything may take that ought to happen at once: CI machines are slow and busy.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long to wait for what must not happen.
+pub const NEVER: Duration = Duration::from_millis(300);
+
+/// Both holders of netfilter rules.
+const BOTH: [Backend; 2] = [Backend::Iptables, Backend::Nftables];
+
+/// Plays a scenario with rules in iptables and with rules in nftables, side by side.
+pub fn with_both(scenario: impl Fn(Backend) -> Result<()> + Sync) -> Result<()> {
+    let play = |backend| scenario(backend).with_context(|| format!("{backend:?}"));
+    thread::scope(|threads| {
+        let players = BOTH.map(|backend| threads.spawn(move || play(backend)));
+        players.into_iter().try_for_each(|player| {
+            player
+                .join()
+                .unwrap_or_else(|cause| panic::resume_unwind(cause))
+        })
+    })
+}
 
 /// The order of a lab whose agents run the program under test.
 pub fn lab() -> LabBuilder {
     Lab::builder().underpass(env!("CARGO_BIN_EXE_underpass"))
 }
 
-/// Starts an agent on every node and waits until all are ready.
-pub fn start_agents(lab: &Lab, options: &AgentOptions) -> Vec<AgentProcess> {
-    lab.start_agents(options, DEADLINE).unwrap()
+/// Starts an agent on every node and waits until each knows the way to all others.
+pub fn start_agents(lab: &Lab, options: &AgentOptions) -> Result<Vec<AgentProcess>> {
+    let agents = lab.start_agents(options, DEADLINE)?;
+    for node in lab.nodes() {
+        let datapath = Datapath::of(lab, node)?;
+        let what = format!("{} has routes to all other nodes", node.name());
+        wait_for(DEADLINE, &what, || {
+            let routes = datapath.maps.routes()?;
+            ensure!(routes.len() + 1 >= lab.nodes().len(), "{routes:?}");
+            Ok(())
+        })?;
+    }
+    Ok(agents)
+}
+
+/// A packet's addresses and ports, in its own direction.
+pub type Ends = Tuple<[u8; 4]>;
+
+/// Names a UDP packet.
+pub fn udp(from: SocketAddr, to: SocketAddr) -> Ends {
+    ends(PROTOCOL_UDP, from, to)
+}
+
+/// Names a TCP packet.
+pub fn tcp(from: SocketAddr, to: SocketAddr) -> Ends {
+    ends(PROTOCOL_TCP, from, to)
+}
+
+/// Names an ICMP echo request.
+pub fn ping(from: IpAddr, to: IpAddr, identifier: u16) -> Ends {
+    Ends {
+        icmp_type: ICMP_ECHO_REQUEST,
+        ..ends(
+            PROTOCOL_ICMP,
+            SocketAddr::new(from, identifier),
+            SocketAddr::new(to, identifier),
+        )
+    }
+}
+
+/// Names the answer to a packet.
+pub fn answer_to(packet: &Ends) -> Ends {
+    Ends {
+        src: packet.dst,
+        dst: packet.src,
+        src_port: packet.dst_port,
+        dst_port: packet.src_port,
+        protocol: packet.protocol,
+        icmp_type: match packet.protocol {
+            PROTOCOL_ICMP => ICMP_ECHO_REPLY,
+            _ => 0,
+        },
+    }
+}
+
+fn ends(protocol: u8, from: SocketAddr, to: SocketAddr) -> Ends {
+    Ends {
+        src: octets(from.ip()),
+        dst: octets(to.ip()),
+        src_port: from.port().to_be_bytes(),
+        dst_port: to.port().to_be_bytes(),
+        protocol,
+        icmp_type: 0,
+    }
+}
+
+/// An IPv4 address as it stands in a packet.
+pub fn octets(address: IpAddr) -> [u8; 4] {
+    match address {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => panic!("{v6} in a test of IPv4"),
+    }
+}
+
+/// What a node's maps hold.
+pub struct Datapath {
+    pub maps: Maps,
+}
+
+impl Datapath {
+    /// Of an agent that has started.
+    pub fn of(lab: &Lab, node: &Node) -> Result<Self> {
+        let maps = Maps::open(&Pins::new(lab.bpffs(node)))
+            .with_context(|| format!("the maps of {}", node.name()))?;
+        Ok(Self { maps })
+    }
+
+    /// True where the node's pod may send this packet past the kernel.
+    pub fn sends_fast(&self, packet: &Ends) -> Result<bool> {
+        self.is_confirmed(&packet.from_pod(), |flow| flow.egress)
+    }
+
+    /// True where the node's pod may get this packet past the kernel.
+    pub fn receives_fast(&self, packet: &Ends) -> Result<bool> {
+        self.is_confirmed(&packet.to_pod(), |flow| flow.ingress)
+    }
+
+    fn is_confirmed(
+        &self,
+        key: &FlowKey<[u8; 4]>,
+        direction: fn(&Flow) -> Direction,
+    ) -> Result<bool> {
+        let epoch = self.maps.settings()?.epoch;
+        let flows = self.maps.flows()?;
+        let found = flows.iter().find(|(name, _)| name == key);
+        Ok(found.is_some_and(|(_, flow)| {
+            let direction = direction(flow);
+            direction.confirmed != confirmed::NO && direction.epoch == epoch
+        }))
+    }
+
+    /// What the programs have counted so far.
+    pub fn counts(&self) -> Result<Counts> {
+        let counts = self.maps.verdicts()?.into_iter();
+        Ok(Counts(
+            counts
+                .map(|(hook, verdict, count)| ((hook, verdict), count.packets))
+                .collect(),
+        ))
+    }
+}
+
+/// What the programs of each node have counted so far.
+pub fn counts(lab: &Lab) -> Result<Vec<Counts>> {
+    let nodes = lab.nodes().iter();
+    nodes
+        .map(|node| Datapath::of(lab, node)?.counts())
+        .collect()
+}
+
+/// What they have counted since an earlier reading.
+pub fn counts_since(lab: &Lab, earlier: &[Counts]) -> Result<Vec<Counts>> {
+    let now = counts(lab)?;
+    Ok(now
+        .iter()
+        .zip(earlier)
+        .map(|(now, earlier)| now.since(earlier))
+        .collect())
+}
+
+/// Packets by hook and verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts(BTreeMap<(Hook, Verdict), u64>);
+
+impl Counts {
+    /// Packets with this verdict.
+    pub fn of(&self, hook: Hook, verdict: Verdict) -> u64 {
+        self.0.get(&(hook, verdict)).copied().unwrap_or_default()
+    }
+
+    /// All packets at a hook.
+    pub fn at(&self, hook: Hook) -> u64 {
+        let of_hook = self.0.iter().filter(|((at, _), _)| *at == hook);
+        of_hook.map(|(_, packets)| packets).sum()
+    }
+
+    /// What has been added to an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let added = self.0.iter().map(|(&key, &packets)| {
+            let before = earlier.of(key.0, key.1);
+            (key, packets - before)
+        });
+        Self(added.filter(|(_, packets)| *packets != 0).collect())
+    }
+}
+
+/// The node where a pod lives.
+pub fn node_of(lab: &Lab, pod: [u8; 4]) -> &Node {
+    let address = Ipv4Addr::from(pod);
+    let mut nodes = lab.nodes().iter();
+    nodes
+        .find(|node| node.pod_cidr_v4().contains(&address))
+        .unwrap_or_else(|| panic!("{address} is no pod's"))
+}
+
+/// True where a packet from pod to pod is fast all the way: at the node that it comes from and at
+/// the one that it goes to.
+pub fn is_fast(lab: &Lab, packet: &Ends) -> Result<bool> {
+    let sends = Datapath::of(lab, node_of(lab, packet.src))?.sends_fast(packet)?;
+    Ok(sends && Datapath::of(lab, node_of(lab, packet.dst))?.receives_fast(packet)?)
+}
+
+/// Repeats an exchange until its packets and their answers are fast all the way. Where nothing is in
+/// the way the first one is enough.
+pub fn make_fast(lab: &Lab, packet: &Ends, mut exchange: impl FnMut() -> Result<()>) -> Result<()> {
+    let what = format!("{packet:?} and its answer go fast");
+    wait_for(DEADLINE, &what, || {
+        exchange()?;
+        ensure!(is_fast(lab, packet)?, "the packet isn't fast");
+        ensure!(is_fast(lab, &answer_to(packet))?, "the answer isn't fast");
+        Ok(())
+    })
+}
+
+/// Packets that an interface has received or sent, as the kernel counts them: a segment train is one.
+pub fn interface_packets(host: &Host, interface: &str, way: Way) -> Result<u64> {
+    let shown = host.run(&["ip", "-json", "-stats", "link", "show", "dev", interface])?;
+    let links: serde_json::Value = serde_json::from_str(&shown)?;
+    let packets = &links[0]["stats64"][way.name()]["packets"];
+    packets
+        .as_u64()
+        .with_context(|| format!("no count of packets in {shown}"))
+}
+
+/// Which way through an interface.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    In,
+    Out,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Way::In => "rx",
+            Way::Out => "tx",
+        }
+    }
+}
+
+/// The connections that a node's connection tracking knows between two addresses.
+pub fn tracked(node: &Node, protocol: &str, from: IpAddr, to: IpAddr) -> Result<String> {
+    let (from, to) = (from.to_string(), to.to_string());
+    let list = ["conntrack", "-L", "-p", protocol, "-s", &from, "-d", &to];
+    node.run(&list)
+}
+
+/// Waits until a node's connection tracking has forgotten all of them.
+pub fn wait_until_untracked(node: &Node, protocol: &str, from: IpAddr, to: IpAddr) -> Result<()> {
+    let what = format!("{} forgets {protocol} from {from} to {to}", node.name());
+    wait_until(DEADLINE, &what, || {
+        tracked(node, protocol, from, to).is_ok_and(|list| list.trim().is_empty())
+    })
+}
+
+/// Has the nodes' connection tracking forget everything.
+pub fn forget_connections(lab: &Lab) -> Result<()> {
+    for node in lab.nodes() {
+        // Exit code 1: there was nothing to forget.
+        node.output(&["conntrack", "-F"])?;
+    }
+    Ok(())
 }

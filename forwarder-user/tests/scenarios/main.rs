@@ -4,5 +4,16 @@
 mod agent_away;
 mod common;
 mod fast_path;
+mod inject;
 mod never_worse;
+mod streams;
+mod talk;
 mod world_changes;
+
+// The builder of packets is that of the packet tables, which use all of it.
+#[expect(dead_code, reason = "shared with the packet tables")]
+#[path = "../packets/builder.rs"]
+mod builder;
+mod cast;
+#[path = "../packets/transport.rs"]
+mod transport;

@@ -1,0 +1,7 @@
+//! The agent goes away, for a while or for good, or cannot work at all.
+
+mod detach;
+mod flow_table;
+mod foreign;
+mod restarts;
+mod unfit;

@@ -1,0 +1,150 @@
+//! A tuple that was a direct flow's is a translated one's later: guard 2.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use underpass_bench::lab::rules::{Protocol, Service};
+use underpass_bench::lab::{AgentOptions, Pod};
+use underpass_bench::traffic::{TcpClient, TcpEcho, UdpClient, UdpEcho};
+use underpass_bench::{Backend, Lab, root_or_skip};
+
+use crate::common::{
+    self, DEADLINE, Datapath, answer_to, forget_connections, make_fast, start_agents, tcp, udp,
+    with_both,
+};
+
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), 80);
+const PORT: u16 = 8080;
+const CLIENT_PORT: u16 = 41_000;
+
+#[test]
+fn tuple_reuse() -> Result<()> {
+    if !root_or_skip("tuple_reuse") {
+        return Ok(());
+    }
+    with_both(|backend| {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for conntrack in [Conntrack::Remembers, Conntrack::HasForgotten] {
+                direct_and_translated_in_turn(backend, protocol, conntrack)
+                    .with_context(|| format!("{protocol}, conntrack {conntrack:?}"))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What connection tracking knows of the earlier flow when the later one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conntrack {
+    /// It moves the later one to another port, where the tuples would be the same.
+    Remembers,
+    /// As it does when the earlier one went on for a minute on the fast path, unseen.
+    HasForgotten,
+}
+
+fn direct_and_translated_in_turn(
+    backend: Backend,
+    protocol: Protocol,
+    conntrack: Conntrack,
+) -> Result<()> {
+    let lab = common::lab()
+        .flannel_rules(true)
+        .kube_proxy_rules(backend)
+        .build()?;
+    let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
+    lab.add_service(&Service::new("one", protocol, VIP).backend(far.address(), PORT))?;
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    let server = Server::start(protocol, far)?;
+    let ours = SocketAddr::new(pod.address(), CLIENT_PORT);
+    let theirs = SocketAddr::new(far.address(), PORT);
+    let packet = match protocol {
+        Protocol::Tcp => tcp(ours, theirs),
+        Protocol::Udp => udp(ours, theirs),
+    };
+    let translator = Datapath::of(&lab, lab.node(1))?;
+
+    for _ in 0..3 {
+        let mut direct = Client::connect(protocol, pod, theirs)?;
+        make_fast(&lab, &packet, || direct.ask())?;
+        direct.end()?;
+        between(&lab, conntrack)?;
+
+        let mut translated = Client::connect(protocol, pod, VIP)?;
+        (0..5).try_for_each(|_| translated.ask())?;
+        for one in [packet, answer_to(&packet)] {
+            let fast = translator.sends_fast(&one)? || translator.receives_fast(&one)?;
+            let same_tuple = conntrack == Conntrack::HasForgotten;
+            ensure!(!(same_tuple && fast), "the translated {one:?} is fast");
+        }
+        translated.end()?;
+        between(&lab, conntrack)?;
+    }
+    // Else two tuples were used, and nothing was shown.
+    if conntrack == Conntrack::HasForgotten {
+        let peers = server.peers();
+        ensure!(peers.iter().all(|peer| *peer == ours), "{peers:?}");
+    }
+    drop(agents);
+    Ok(())
+}
+
+fn between(lab: &Lab, conntrack: Conntrack) -> Result<()> {
+    match conntrack {
+        Conntrack::Remembers => Ok(()),
+        Conntrack::HasForgotten => forget_connections(lab),
+    }
+}
+
+enum Server {
+    Tcp(TcpEcho),
+    Udp(UdpEcho),
+}
+
+impl Server {
+    fn start(protocol: Protocol, pod: &Pod) -> Result<Self> {
+        Ok(match protocol {
+            Protocol::Tcp => Self::Tcp(TcpEcho::start(pod, PORT)?),
+            Protocol::Udp => Self::Udp(UdpEcho::start(pod, PORT)?),
+        })
+    }
+
+    fn peers(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Tcp(server) => server.peers(),
+            Self::Udp(server) => server.peers(),
+        }
+    }
+}
+
+enum Client {
+    Tcp(TcpClient),
+    Udp(UdpClient),
+}
+
+impl Client {
+    fn connect(protocol: Protocol, pod: &Pod, target: SocketAddr) -> Result<Self> {
+        Ok(match protocol {
+            Protocol::Tcp => {
+                Self::Tcp(TcpClient::connect_from(pod, CLIENT_PORT, target, DEADLINE)?)
+            }
+            Protocol::Udp => Self::Udp(UdpClient::connect_from(pod, CLIENT_PORT, target)?),
+        })
+    }
+
+    /// The answer counts only where it comes from whom was asked.
+    fn ask(&mut self) -> Result<()> {
+        match self {
+            Self::Tcp(client) => client.echo(b"who are you?"),
+            Self::Udp(client) => client.echo(b"who are you?", DEADLINE),
+        }
+        .map(drop)
+    }
+
+    /// Its port can be used again at once.
+    fn end(self) -> Result<()> {
+        match self {
+            Self::Tcp(client) => client.reset(),
+            Self::Udp(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Nodes that claim what isn't theirs, or what makes no sense.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use underpass_bench::lab::{AgentOptions, AgentProcess, NodeEntry};
+use underpass_bench::{Lab, root_or_skip, wait_for};
+
+use crate::streams::{expect_unharmed, stream};
+use super::view::{lines_since, trie, wait_for_no_peer, wait_for_peer};
+use crate::common::{DEADLINE, lab, start_agents};
+use crate::talk::{Road, Talk};
+
+/// An address that is not on the nodes' segment, so that nobody is looked for there.
+const FAR: &str = "10.99.0.1";
+
+/// Waits for the one line that tells of a node, with these words about it.
+fn expect_one_line(lab: &Lab, agent: &AgentProcess, since: usize, words: &[&str]) -> Result<()> {
+    let file = lab.nodes_file();
+    wait_for(DEADLINE, &format!("one line with {words:?}"), || {
+        let mut lines = lines_since(agent, since, "WARN");
+        lines.retain(|line| words.iter().all(|word| line.contains(word)));
+        let [line] = &lines[..] else {
+            anyhow::bail!("{lines:#?}");
+        };
+        ensure!(line.contains(&*file.to_string_lossy()), "{line}");
+        Ok(())
+    })
+    .with_context(|| agent.log()[since..].to_owned())
+}
+
+#[test]
+fn duplicate_podcidr() -> Result<()> {
+    if !root_or_skip("duplicate_podcidr") {
+        return Ok(());
+    }
+    let lab = lab().nodes(3).build()?;
+    let (here, robbed) = (lab.node(1), lab.node(2));
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    // The other nodes have no quarrel with this one.
+    let talk = Talk::watched_at(&lab, &[here], lab.pod(1, 1), lab.pod(2, 1))?;
+    let beside = Talk::new(&lab, lab.pod(1, 1), lab.pod(3, 1))?;
+    talk.wait_for(Road::Fast)?;
+    beside.wait_for(Road::Fast)?;
+
+    let whole = robbed.pod_cidr().to_string();
+    let half = whole.replace(".0/24", ".128/25");
+    for claimed in [whole.as_str(), half.as_str()] {
+        let stream = stream(&lab, 1, 2)?;
+        let since = agents[0].log().len();
+        let robber = NodeEntry::new("robber", claimed, FAR);
+        lab.write_nodes_file(&lab.nodes_list().with(robber))?;
+
+        // Nobody can tell who is right: the kernel knows.
+        for (node, cidr, other) in [("node2", &*whole, "robber"), ("robber", claimed, "node2")] {
+            let refused = wait_for_peer(&lab, here, node, "refused")?;
+            assert_eq!(refused.refusal, Some("the podCIDR overlaps another node's"));
+            let what = format!("node {node}: spec.podCIDR {cidr} overlaps");
+            let whose = format!("of node {other}");
+            expect_one_line(&lab, &agents[0], since, &[&what, &whose])?;
+        }
+        assert_eq!(trie(&lab, here)?, [lab.node(3).pod_cidr()].into());
+        expect_unharmed(stream)?;
+        assert_eq!(talk.road()?, Road::Kernel);
+        assert_eq!(beside.road()?, Road::Fast);
+
+        lab.write_nodes_file(&lab.nodes_list())?;
+        wait_for_no_peer(&lab, here, "robber")?;
+        talk.wait_for(Road::Fast)?;
+        assert!(lines_since(&agents[0], since, "no longer so").len() >= 2);
+    }
+    Ok(())
+}
+
+/// Nodes that nobody should believe: name, podCIDR, address, and what must be said of them where the
+/// cluster CIDR is 10.244.0.0/16.
+const HOSTILE: [(&str, &str, &str, &str); 17] = [
+    (
+        "all",
+        "0.0.0.0/0",
+        FAR,
+        "node all: spec.podCIDR \"0.0.0.0/0\" is too large",
+    ),
+    (
+        "half",
+        "128.0.0.0/1",
+        FAR,
+        "node half: spec.podCIDR \"128.0.0.0/1\" is too large",
+    ),
+    (
+        "loop",
+        "127.0.0.0/24",
+        FAR,
+        "node loop: spec.podCIDR \"127.0.0.0/24\" is no range for pods",
+    ),
+    (
+        "group",
+        "224.1.0.0/16",
+        FAR,
+        "node group: spec.podCIDR \"224.1.0.0/16\" is no range for pods",
+    ),
+    (
+        "junk",
+        "not-a-cidr",
+        FAR,
+        "node junk: spec.podCIDR \"not-a-cidr\" is not a CIDR",
+    ),
+    (
+        "length",
+        "10.244.9.0/33",
+        FAR,
+        "node length: spec.podCIDR \"10.244.9.0/33\" is not a CIDR",
+    ),
+    (
+        "bits",
+        "10.244.9.1/24",
+        FAR,
+        "node bits: spec.podCIDR \"10.244.9.1/24\" is not a CIDR",
+    ),
+    (
+        "forger",
+        "10.244.9.0\nINFO ok",
+        FAR,
+        "node forger: spec.podCIDR \"10.244.9.0\\nINFO ok\" is not",
+    ),
+    (
+        "outside",
+        "172.16.9.0/24",
+        FAR,
+        "node outside: spec.podCIDR \"172.16.9.0/24\" lies outside the cluster CIDR",
+    ),
+    (
+        "segment",
+        "192.168.77.0/24",
+        FAR,
+        "node segment: spec.podCIDR \"192.168.77.0/24\" lies outside the cluster",
+    ),
+    (
+        "own",
+        "10.244.1.128/25",
+        FAR,
+        "node own: spec.podCIDR 10.244.1.128/25 overlaps this node's own",
+    ),
+    (
+        "empty",
+        "",
+        FAR,
+        "node empty: spec.podCIDR and spec.podCIDRs are empty",
+    ),
+    (
+        "nowhere",
+        "10.244.9.0/24",
+        "",
+        "node nowhere: status.addresses: no InternalIP",
+    ),
+    (
+        "rack",
+        "10.244.9.0/24",
+        "third rack",
+        "node rack: status.addresses: InternalIP \"third rack\" is not an IP",
+    ),
+    (
+        "local",
+        "10.244.9.0/24",
+        "127.0.0.1",
+        "node local: status.addresses: InternalIP \"127.0.0.1\" is no node's",
+    ),
+    (
+        "me",
+        "10.244.9.0/24",
+        "192.168.77.1",
+        "node me: status.addresses: InternalIP 192.168.77.1 is also",
+    ),
+    (
+        "two\nlines",
+        "10.244.9.0/24",
+        FAR,
+        "node \"two\\nlines\": metadata.name must be",
+    ),
+];
+
+/// A Node that claims this podCIDR and this address.
+fn node(name: &str, pod_cidr: &str, address: &str) -> Value {
+    json!({
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pod_cidr},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    })
+}
+
+/// Writes the lab's nodes and these into the nodes file.
+fn write_with(lab: &Lab, others: Vec<Value>) -> Result<()> {
+    let good = lab.nodes().iter();
+    let good = good.map(|n| {
+        node(
+            n.name(),
+            &n.pod_cidr().to_string(),
+            &n.address().to_string(),
+        )
+    });
+    let items: Vec<_> = good.chain(others).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    lab.write_nodes_text(&list.to_string())
+}
+
+#[test]
+fn hostile_nodes() -> Result<()> {
+    if !root_or_skip("hostile_nodes") {
+        return Ok(());
+    }
+    let lab = lab().build()?;
+    let (here, good) = (lab.node(1), lab.node(2));
+    let options = AgentOptions::default().args(["--cluster-cidr", "10.244.0.0/16"]);
+    let mut agents = start_agents(&lab, &options)?;
+    // Some claims are about this node: they make the other one doubt it, but not this one the other.
+    let talk = Talk::watched_at(&lab, &[here], lab.pod(1, 1), lab.pod(2, 1))?;
+    talk.wait_for(Road::Fast)?;
+    let stream = stream(&lab, 1, 2)?;
+    let since = agents[0].log().len();
+
+    let mut claims: Vec<_> = HOSTILE
+        .iter()
+        .map(|(name, cidr, address, _)| node(name, cidr, address))
+        .collect();
+    let long = "9".repeat(100_000);
+    claims.push(node(&long, "10.244.9.0/24", FAR));
+    claims.push(node("endless", &long, FAR));
+    claims.push(json!({"kind": "Node", "spec": {"podCIDR": "10.244.9.0/24"}}));
+    claims.push(json!(42));
+    // Absurdly many, none of them near.
+    claims.extend((0..2000).map(|n| {
+        let (high, low) = (128 + n / 256, n % 256);
+        node(
+            &format!("many{n}"),
+            &format!("10.244.{high}.{low}/32"),
+            &format!("10.98.{high}.{low}"),
+        )
+    }));
+    write_with(&lab, claims)?;
+
+    for (.., words) in HOSTILE {
+        expect_one_line(&lab, &agents[0], since, &[words])?;
+    }
+    for words in [
+        "\"…: metadata.name must be",
+        "node endless: spec.podCIDR \"999999",
+        "items[21]: metadata.name is missing; left out",
+        "items[22]: it is a number, not a Node; left out",
+    ] {
+        expect_one_line(&lab, &agents[0], since, &[words])?;
+    }
+    let warnings = lines_since(&agents[0], since, "WARN");
+    assert_eq!(warnings.len(), HOSTILE.len() + 4, "{warnings:#?}");
+    ensure!(
+        warnings.iter().all(|line| line.len() < 500),
+        "{warnings:#?}"
+    );
+    assert_eq!(
+        wait_for_peer(&lab, here, "many1999", "not_on_link")?.refusal,
+        None
+    );
+
+    assert_eq!(trie(&lab, here)?, [good.pod_cidr()].into());
+    expect_unharmed(stream)?;
+    assert_eq!(talk.road()?, Road::Fast);
+    for agent in &mut agents {
+        ensure!(agent.is_running());
+        assert_eq!(agent.get("/readyz")?.0, 200);
+    }
+    // What the other node thinks of this one is not lost either.
+    write_with(&lab, Vec::new())?;
+    Talk::new(&lab, lab.pod(2, 1), lab.pod(1, 1))?.wait_for(Road::Fast)
+}

@@ -1,0 +1,10 @@
+//! The world changes: nodes, pods, links and addresses come, go and become others.
+
+mod claims;
+mod neighbours;
+mod nodes;
+mod nodes_file;
+mod pods;
+mod routes;
+
+mod view;
