@@ -3,14 +3,16 @@
 use anyhow::{Context as _, Result};
 use underpass_common::settings::Offload;
 
+use crate::conntrack;
 use crate::datapath::attach::Mechanism;
 use crate::datapath::{Attachments, Maps, Pins};
+use crate::plan::pod_cidrs_of;
 use crate::sysctl;
 use crate::world::RouteKind;
 use crate::world::netlink::{Netlink, NextHop, PROTOCOL};
 
-/// Takes out what the agent put in, in this network namespace and under these pins. What is not ours
-/// stays.
+/// Takes out what the agent put in, in this network namespace and under these pins. What is not
+/// ours stays.
 ///
 /// # Errors
 /// Where an agent still runs, which would put everything back; or where something would not go.
@@ -43,10 +45,21 @@ fn switch_off(maps: &mut Maps) -> Result<()> {
     maps.set_settings(&settings)
 }
 
+/// What went fast comes back to the kernel here and now: its connections must not be taken for
+/// INVALID when connection tracking is strict again.
 fn restore_sysctls(maps: &Maps) -> Result<()> {
-    if maps.agent()?.restore_tcp_be_liberal == 1 {
-        sysctl::write(sysctl::TCP_BE_LIBERAL, 0)?;
-        println!("{} is 0 again, as it was", sysctl::TCP_BE_LIBERAL);
+    if maps.agent()?.restore_tcp_be_liberal != 1 {
+        return Ok(());
+    }
+    let key = sysctl::TCP_BE_LIBERAL;
+    match conntrack::be_liberal_with(&pod_cidrs_of(&maps.settings()?)) {
+        Ok(connections) => {
+            sysctl::write(key, 0)?;
+            println!("{key} is 0 again, as it was, but for {connections} connections under way");
+        }
+        Err(error) => println!(
+            "{key} stays 1, or connections under way could break: {error:#}; set it to 0 when they have ended"
+        ),
     }
     Ok(())
 }

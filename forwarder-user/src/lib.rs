@@ -12,6 +12,7 @@ pub mod apply;
 pub mod capabilities;
 pub mod cli;
 pub mod config;
+pub mod conntrack;
 pub mod datapath;
 pub mod detach;
 pub mod diff;

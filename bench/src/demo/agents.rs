@@ -14,12 +14,12 @@ use super::share::Counted;
 use super::stage::{Held, Stage, held};
 use crate::lab::{AgentOptions, AgentProcess, Lab, Node};
 use crate::traffic::{UdpFlow, UdpReport};
-use crate::wait_until;
+use crate::{wait_for, wait_until};
 
 /// How long the agents may take until all of them are ready.
 const READY: Duration = Duration::from_secs(20);
 /// How long packets may take to arrive.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Packets each way before, during and after the agent's absence, at 1,000 a second.
 const PACKETS: u64 = 700;
 /// The sysctl that an agent changes, and `detach` puts back.
@@ -45,32 +45,17 @@ impl<'a> Agents<'a> {
         };
         let mut pods = 0;
         for node in lab.nodes() {
-            pods += agents.see_everything(node)?;
+            let what = format!("the agent of {} takes up its peers and pods", node.name());
+            pods += wait_for(READY, &what, || see_everything(lab, node))?;
         }
         let detail = format!(
-            "each sees its {} peers and its pods, {pods} in all; nothing else was touched",
+            "each sees its {} peers and its pods, {pods} in all; routes and rules stay as they are",
             NODES - 1
         );
         Ok(Held {
             value: agents,
             detail,
         })
-    }
-
-    /// Whether the agent of a node has taken up all of its peers and pods. How many pods.
-    fn see_everything(&self, node: &Node) -> Result<usize> {
-        let status = self.lab.underpass_json(node, &["status"])?;
-        let in_state = |list: &str, state: &str| {
-            let entries = status[list].as_array().map_or(&[][..], Vec::as_slice);
-            entries.iter().filter(|it| it["state"] == state).count()
-        };
-        let (peers, pods) = (in_state("peers", "ready"), in_state("pods", "attached"));
-        ensure!(
-            peers == NODES - 1 && pods == node.pods().len(),
-            "{}: {peers} peers ready, {pods} pods attached; status: {status}",
-            node.name()
-        );
-        Ok(pods)
     }
 
     /// Where failed steps find what the agents say.
@@ -141,6 +126,22 @@ impl<'a> Agents<'a> {
             pinged.pings
         )))
     }
+}
+
+/// Whether the agent of a node has taken up all of its peers and pods. How many pods.
+fn see_everything(lab: &Lab, node: &Node) -> Result<usize> {
+    let status = lab.underpass_json(node, &["status"])?;
+    let in_state = |list: &str, state: &str| {
+        let entries = status[list].as_array().map_or(&[][..], Vec::as_slice);
+        entries.iter().filter(|it| it["state"] == state).count()
+    };
+    let (peers, pods) = (in_state("peers", "ready"), in_state("pods", "attached"));
+    ensure!(
+        peers == NODES - 1 && pods == node.pods().len(),
+        "{}: {peers} peers ready, {pods} pods attached; status: {status}",
+        node.name()
+    );
+    Ok(pods)
 }
 
 fn nothing_lost(report: &UdpReport) -> Result<()> {

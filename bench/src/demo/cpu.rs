@@ -1,8 +1,11 @@
-//! How busy the machine's CPUs are, interrupts included.
+//! The machine's CPUs: how busy they are, interrupts included, and running on a chosen one.
 
 use std::fs;
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// Clock ticks since boot, of all CPUs together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +28,8 @@ impl Ticks {
         busy as f64 / all as f64 * self.cpus as f64
     }
 
-    pub fn cpus(self) -> usize {
-        self.cpus as usize
+    pub fn cpus(self) -> u64 {
+        self.cpus
     }
 }
 
@@ -51,6 +54,25 @@ fn parse(stat: &str) -> Option<Ticks> {
     })
 }
 
+/// Runs a closure, and all threads that it makes, on one CPU.
+pub(super) fn on_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let inside = || {
+        let this = Pid::from_raw(0);
+        let allowed = sched_getaffinity(this).context("cannot tell which CPUs are ours")?;
+        // Interrupts mostly go to the first.
+        let last = (0..CpuSet::count())
+            .rev()
+            .find(|&cpu| allowed.is_set(cpu).unwrap_or(false))
+            .context("no CPU is ours")?;
+        let mut one = CpuSet::new();
+        one.set(last)?;
+        sched_setaffinity(this, &one).with_context(|| format!("cannot stay on CPU {last}"))?;
+        work()
+    };
+    thread::scope(|scope| scope.spawn(inside).join())
+        .map_err(|_| anyhow!("a measurement panicked"))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +94,21 @@ mod tests {
     fn half_of_two_cpus_is_one() {
         let at = |busy, all| Ticks { busy, all, cpus: 2 };
         assert!((at(150, 300).busy_since(at(50, 100)) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn threads_of_a_closure_stay_on_its_cpu() {
+        let cpus = |set: CpuSet| {
+            (0..CpuSet::count())
+                .filter(|&cpu| set.is_set(cpu).unwrap())
+                .count()
+        };
+        let inside = on_one(|| {
+            let set = thread::spawn(|| sched_getaffinity(Pid::from_raw(0)))
+                .join()
+                .unwrap();
+            Ok(set?)
+        });
+        assert_eq!(cpus(inside.unwrap()), 1);
     }
 }

@@ -36,5 +36,8 @@ pub(super) fn dump_routes(lab: &Lab) -> Result<Held<()>> {
         .iter()
         .map(|entry| format!("  {}\n    {}", entry["key"], entry["value"]));
     let shown: Vec<_> = shown.collect();
-    Ok(held(format!("{map}\n{}", shown.join("\n"))))
+    Ok(held(format!(
+        "bpftool map dump pinned {map}\n{}",
+        shown.join("\n")
+    )))
 }

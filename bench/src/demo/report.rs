@@ -36,7 +36,7 @@ pub(super) struct Check {
 #[derive(Debug, Serialize)]
 pub(super) struct Measured {
     /// CPUs of this machine.
-    pub cpus: usize,
+    pub cpus: u64,
     /// The kernel's release.
     pub kernel: String,
     /// What the lab's wires are.

@@ -8,10 +8,9 @@ use serde::Serialize;
 pub(super) struct Summary {
     /// Half of them are lower.
     pub median: f64,
-    /// The lowest.
-    pub lowest: f64,
-    /// The highest.
-    pub highest: f64,
+    /// The spread: a quarter of them are lower than the first of these, a quarter higher than the
+    /// second. A single disturbance doesn't move it, as it would move the extremes.
+    pub middle_half: [f64; 2],
     /// All of them, in the order in which they were taken.
     pub values: Vec<f64>,
 }
@@ -22,16 +21,10 @@ impl Summary {
     pub fn of(values: Vec<f64>) -> Result<Self> {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        let lowest = *sorted.first().context("nothing was measured")?;
-        let middle = sorted.len() / 2;
+        let at = |part| quantile(&sorted, part).context("nothing was measured");
         Ok(Self {
-            median: if sorted.len() % 2 == 1 {
-                sorted[middle]
-            } else {
-                (sorted[middle - 1] + sorted[middle]) / 2.0
-            },
-            lowest,
-            highest: sorted[sorted.len() - 1],
+            median: at(0.5)?,
+            middle_half: [at(0.25)?, at(0.75)?],
             values,
         })
     }
@@ -41,11 +34,14 @@ impl Summary {
         let pairs = these.values.iter().zip(&those.values);
         Self::of(pairs.map(|(this, that)| this / that).collect())
     }
+}
 
-    /// How far the farthest value is from 1.
-    pub fn farthest_from_one(&self) -> f64 {
-        (self.highest - 1.0).max(1.0 - self.lowest)
-    }
+/// The value that this part of all is lower than; between two of them, in proportion.
+fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+    let position = part * sorted.len().checked_sub(1)? as f64;
+    let below = sorted.get(position.floor() as usize)?;
+    let above = sorted.get(position.ceil() as usize)?;
+    Some(below + (above - below) * position.fract())
 }
 
 /// What the ratio of two contenders comes to.
@@ -65,19 +61,18 @@ pub(super) enum Verdict {
 /// Fewer rounds than these prove nothing.
 pub(super) const ENOUGH_ROUNDS: usize = 5;
 
-/// A difference counts only where its median is larger than every difference that two like
-/// contenders ever showed.
+/// A difference counts only where its middle half doesn't touch the middle half of `noise`, which is
+/// the ratio of two like contenders.
 pub(super) fn judge(ratio: &Summary, noise: &Summary, more_is_better: bool) -> Verdict {
-    if ratio.values.len() < ENOUGH_ROUNDS || noise.values.len() < ENOUGH_ROUNDS {
+    if ratio.values.len().min(noise.values.len()) < ENOUGH_ROUNDS {
         return Verdict::NotJudged;
     }
-    let difference = ratio.median - 1.0;
-    if difference.abs() <= noise.farthest_from_one() {
-        Verdict::WithinNoise
-    } else if (difference > 0.0) == more_is_better {
-        Verdict::Better
-    } else {
-        Verdict::Worse
+    let more = ratio.middle_half[0] > noise.middle_half[1].max(1.0);
+    let less = ratio.middle_half[1] < noise.middle_half[0].min(1.0);
+    match (more, less) {
+        (false, false) => Verdict::WithinNoise,
+        (more, _) if more == more_is_better => Verdict::Better,
+        _ => Verdict::Worse,
     }
 }
 
@@ -91,9 +86,11 @@ mod tests {
 
     #[test]
     fn a_median_stands_in_the_middle() {
-        let odd = summary(&[3.0, 1.0, 9.0]);
-        assert_eq!((odd.lowest, odd.median, odd.highest), (1.0, 3.0, 9.0));
+        let odd = summary(&[3.0, 1.0, 9.0, 2.0, 5.0]);
+        assert_eq!((odd.median, odd.middle_half), (3.0, [2.0, 5.0]));
         assert_eq!(summary(&[4.0, 1.0, 2.0, 9.0]).median, 3.0);
+        let one = summary(&[7.0]);
+        assert_eq!((one.median, one.middle_half), (7.0, [7.0, 7.0]));
         assert!(Summary::of(Vec::new()).is_err());
     }
 
@@ -105,13 +102,26 @@ mod tests {
 
     #[test]
     fn a_difference_within_the_noise_is_none() {
-        let noise = summary(&[0.95, 1.0, 1.0, 1.02, 1.04]);
-        let judged = |ratio: f64, more| judge(&summary(&[ratio; 5]), &noise, more);
-        assert_eq!(judged(1.04, true), Verdict::WithinNoise);
-        assert_eq!(judged(0.96, true), Verdict::WithinNoise);
-        assert_eq!(judged(1.2, true), Verdict::Better);
-        assert_eq!(judged(0.8, true), Verdict::Worse);
-        assert_eq!(judged(0.8, false), Verdict::Better);
+        let noise = summary(&[0.5, 0.97, 1.0, 1.03, 1.5]);
+        let judged = |values: [f64; 5], more| judge(&summary(&values), &noise, more);
+        assert_eq!(judged([1.03; 5], true), Verdict::WithinNoise);
+        assert_eq!(judged([0.97; 5], true), Verdict::WithinNoise);
+        assert_eq!(judged([1.2; 5], true), Verdict::Better);
+        assert_eq!(judged([0.8; 5], true), Verdict::Worse);
+        assert_eq!(judged([0.8; 5], false), Verdict::Better);
+        assert_eq!(judged([1.2; 5], false), Verdict::Worse);
+        let wide = [0.9, 1.0, 1.2, 1.3, 1.4];
+        assert_eq!(judged(wide, true), Verdict::WithinNoise);
+    }
+
+    #[test]
+    fn noise_on_one_side_excuses_no_loss() {
+        let noise = summary(&[1.1; 5]);
+        assert_eq!(
+            judge(&summary(&[1.05; 5]), &noise, true),
+            Verdict::WithinNoise
+        );
+        assert_eq!(judge(&summary(&[0.95; 5]), &noise, true), Verdict::Worse);
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn close(stage: &Stage, ended: Result<()>) -> Result<Ending> {
     let failed: Vec<_> = report.checks.iter().filter(|check| !check.ok).collect();
     screen.line("");
     match ended {
-        Err(error) if error.is::<Interrupted>() => {
+        Err(error) if error.is::<Interrupted>() && failed.is_empty() => {
             screen.line("Stopped as you wished; everything is taken down.");
             return Ok(Ending::Interrupted);
         }
@@ -150,7 +150,7 @@ fn show(stage: &mut Stage, clusters: &Clusters, options: &Options) -> Result<()>
     agents.show_logs_on(stage);
     side_by_side(stage, clusters, plan, twins)?;
 
-    stage.screen.heading("What holds");
+    stage.screen.heading("Nothing is broken");
     behaviours(stage, clusters, agents)
 }
 
@@ -251,7 +251,10 @@ fn behaviours(stage: &mut Stage, clusters: &Clusters, mut agents: Agents) -> Res
         "switch the kernel's forwarding off: it goes on",
     );
     stage.check(step, |_| bypass::prove(clusters))?;
-    let step = Step::new("maps", "look into a map: bpftool map dump pinned");
+    let step = Step::new(
+        "maps",
+        "look into a map: node1's routes to the other nodes' pods",
+    );
     stage.check(step, |_| maps::dump_routes(lab))?;
     let step = Step::new("clusterip", "use a ClusterIP made of DNAT rules");
     stage.check(step, |_| service::use_cluster_ip(lab))?;

@@ -37,8 +37,8 @@ pub(super) fn print(screen: Screen, measured: &Measured) {
             figure.metric.show(figure.underpass.median),
             figure.metric.show(figure.node_to_node.median),
             format!("{:.2}", figure.ratio.median),
-            spread(&figure.ratio),
-            format!("{:.0} %", figure.noise.farthest_from_one() * 100.0),
+            format!("({})", spread(&figure.ratio)),
+            spread(&figure.noise),
             verdict.to_owned(),
         ]);
         screen.line(&match good {
@@ -51,6 +51,7 @@ pub(super) fn print(screen: Screen, measured: &Measured) {
     screen.note(&notes(measured));
 }
 
+/// A line of 80 columns.
 fn row(cells: [String; 8]) -> String {
     let [
         title,
@@ -63,12 +64,13 @@ fn row(cells: [String; 8]) -> String {
         verdict,
     ] = cells;
     format!(
-        "{title:<17}{routes:>9}{underpass:>11}{node:>10}{ratio:>7} {spread:<12}{noise:>6}  {verdict}"
+        "{title:<17}{routes:>8}{underpass:>10}{node:>9}{ratio:>6} {spread:<11} {noise:<9}  {verdict}"
     )
 }
 
 fn spread(ratio: &Summary) -> String {
-    format!("({:.2}-{:.2})", ratio.lowest, ratio.highest)
+    let [lower, upper] = ratio.middle_half;
+    format!("{lower:.2}-{upper:.2}")
 }
 
 fn notes(measured: &Measured) -> String {
@@ -83,22 +85,22 @@ fn notes(measured: &Measured) -> String {
     let to_node = stream.map_or_else(String::new, |stream: &Comparison| {
         let ratio = &stream.ratio_to_node;
         format!(
-            " Of its TCP stream Underpass reaches {:.2} {}.",
+            " Of its TCP stream Underpass reaches {:.2} ({}).",
             ratio.median,
             spread(ratio)
         )
     });
-    let rounds = if *rounds < ENOUGH_ROUNDS {
-        format!("{rounds}: too few to call anything better or worse")
+    let judged = if *rounds < ENOUGH_ROUNDS {
+        "With so few rounds nothing is called better or worse."
     } else {
-        rounds.to_string()
+        "Better or worse is what lies outside of it."
     };
     format!(
-        "ratio: underpass by routes, taken in turns: median (lowest-highest). Rounds: {rounds}.\n\
-         noise: by how much two like clusters over plain routes differed at most. Within it nothing \
-         is better or worse.\n\
+        "ratio: underpass by routes in {rounds} rounds, taken in turns: median (middle half).\n\
+         noise: the same of two like clusters, both with plain routes. {judged}\n\
          node: node to node without pods, the raw network.{to_node}\n\
-         The wires are {wires} of this machine ({cpus} CPUs, Linux {kernel}), not network cards: \
-         compare figures of one run only."
+         The wires are {wires} on this machine ({cpus} CPUs, Linux {kernel}), not network cards: \
+         compare figures of one run only. Requests and UDP packets have one CPU for both ends, so \
+         that they tell what a packet costs."
     )
 }

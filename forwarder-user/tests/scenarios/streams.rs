@@ -45,7 +45,8 @@ impl Traffic {
         })
     }
 
-    /// Waits until each stream has brought this many packets more, and the transfer has gone on too.
+    /// Waits until each stream has brought this many packets more, and the transfer has gone on
+    /// too.
     pub fn go_on(&self, packets: u64) -> Result<()> {
         self.bulk.wait_for_more(1 << 20, DEADLINE)?;
         let mut streams = self.streams.iter();

@@ -21,14 +21,15 @@ const WORDS: &[u8] = b"are you there?";
 pub enum Road {
     /// Past the kernel, out of the pods and into them.
     Fast,
-    /// Out of the pods by the kernel. Into a pod the road may be the fast one all the same: whom a packet
-    /// comes from is not asked there.
+    /// Out of the pods by the kernel. Into a pod the road may be the fast one all the same: whom a
+    /// packet comes from is not asked there.
     Kernel,
     /// Partly past the kernel.
     Both,
 }
 
-/// One UDP flow, question and answer. Nothing else may go fast on its nodes while it tells the road.
+/// One UDP flow, question and answer. Nothing else may go fast on its nodes while it tells the
+/// road.
 pub struct Talk {
     watched: Vec<Datapath>,
     client: UdpClient,

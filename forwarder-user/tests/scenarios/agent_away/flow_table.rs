@@ -48,18 +48,27 @@ fn flow_table_full() -> Result<()> {
         for (number, conversation) in conversations.iter().enumerate() {
             let told = || format!("round {round}: UDP flow {number}");
             for _ in 0..2 {
-                conversation.echo(b"still alive?", DEADLINE).with_context(told)?;
+                conversation
+                    .echo(b"still alive?", DEADLINE)
+                    .with_context(told)?;
             }
         }
         for (number, connection) in connections.iter_mut().enumerate() {
             let told = || format!("round {round}: TCP connection {number}");
             connection.echo(&content).with_context(told)?;
         }
-        // All of them had been forgotten when their turn came, and went fast again after their first packet.
+        // All of them had been forgotten when their turn came, and went fast again after their
+        // first packet.
         let counts = datapath.counts()?.since(&before);
         let forgotten = counts.of(Hook::FromPod, Verdict::Unconfirmed);
-        ensure!(forgotten >= (CONVERSATIONS + CONNECTIONS) as u64 / 2, "{counts:?}");
-        ensure!(counts.of(Hook::FromPod, Verdict::Fast) > forgotten, "{counts:?}");
+        ensure!(
+            forgotten >= (CONVERSATIONS + CONNECTIONS) as u64 / 2,
+            "{counts:?}"
+        );
+        ensure!(
+            counts.of(Hook::FromPod, Verdict::Fast) > forgotten,
+            "{counts:?}"
+        );
         ensure!(datapath.maps.flows()?.len() <= ENTRIES);
     }
     connections.into_iter().try_for_each(TcpClient::close)

@@ -1,7 +1,6 @@
 //! Programs of others on the same hooks.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
@@ -14,17 +13,20 @@ use underpass_bench::traffic::{UdpClient, UdpEcho};
 use underpass_bench::{Lab, root_or_skip};
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::common::{DEADLINE, NEVER, Datapath, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, NEVER, lab, start_agents};
 use crate::talk::{Road, Talk};
 
 /// A port that somebody's filter on a pod's veth blocks.
 const BLOCKED: u16 = 7777;
 /// Drops UDP packets to that port and leaves all others to whoever comes next.
-const BLOCK: &str = "tc qdisc add dev vethpod1 clsact && tc filter add dev vethpod1 ingress bpf direct-action \
-    bytecode '6,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 7777,6 0 0 2,6 0 0 4294967295'";
+const BLOCK: &str = "
+    tc qdisc add dev vethpod1 clsact
+    tc filter add dev vethpod1 ingress bpf direct-action \
+        bytecode '6,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 7777,6 0 0 2,6 0 0 4294967295'
+";
 
-/// Programs of somebody else, which count packets and let them pass: ours, from maps of their own that nobody
-/// has switched on.
+/// Programs of somebody else, which count packets and let them pass: ours, from maps of their own
+/// that nobody has switched on.
 struct Foreign {
     programs: Ebpf,
     maps: Maps,
@@ -64,21 +66,34 @@ impl Foreign {
     /// How many packets the program of a hook has seen.
     fn seen(&self, hook: Hook) -> Result<u64> {
         let counts = self.maps.verdicts()?.into_iter();
-        Ok(counts.filter(|(at, _, _)| *at == hook).map(|(_, _, count)| count.packets).sum())
+        Ok(counts
+            .filter(|(at, _, _)| *at == hook)
+            .map(|(_, _, count)| count.packets)
+            .sum())
     }
 }
 
-/// Has the conversation go on, and sees to it that the programs at these hooks see every packet of it.
+/// Has the conversation go on, and sees to it that the programs at these hooks see every packet of
+/// it.
 fn expect_all_seen(foreign: &Foreign, talk: &Talk, hooks: &[Hook]) -> Result<()> {
     const TIMES: u64 = 20;
-    let seen = || hooks.iter().map(|hook| foreign.seen(*hook)).collect::<Result<Vec<_>>>();
+    let seen = || {
+        hooks
+            .iter()
+            .map(|hook| foreign.seen(*hook))
+            .collect::<Result<Vec<_>>>()
+    };
     let before = seen()?;
     for _ in 0..TIMES {
         ensure!(talk.road()? == Road::Fast);
     }
     for ((hook, before), after) in hooks.iter().zip(before).zip(seen()?) {
         let new = after - before;
-        ensure!(new >= TIMES, "{}: {new} of {TIMES} packets seen", hook.name());
+        ensure!(
+            new >= TIMES,
+            "{}: {new} of {TIMES} packets seen",
+            hook.name()
+        );
     }
     Ok(())
 }
@@ -96,13 +111,19 @@ fn expect_blocked(lab: &Lab, node: &Node) -> Result<()> {
     ensure!(client.echo(b"let me in", NEVER).is_err());
     ensure!(echo.peers().is_empty());
     let counts = Datapath::of(lab, node)?.counts()?.since(&before);
-    ensure!(counts.of(Hook::FromPod, Verdict::Unconfirmed) == 6, "{counts:?}");
-    ensure!(counts.of(Hook::ToWire, Verdict::Confirmed) == 0, "{counts:?}");
+    ensure!(
+        counts.of(Hook::FromPod, Verdict::Unconfirmed) == 6,
+        "{counts:?}"
+    );
+    ensure!(
+        counts.of(Hook::ToWire, Verdict::Confirmed) == 0,
+        "{counts:?}"
+    );
     Ok(())
 }
 
-/// Those that come before ours see every packet, and so do those on the way out; what a filter behind ours
-/// drops never becomes fast. All are still there when we have gone.
+/// Those that come before ours see every packet, and so do those on the way out; what a filter
+/// behind ours drops never becomes fast. All are still there when we have gone.
 #[test]
 fn foreign_programs() -> Result<()> {
     if !root_or_skip("foreign_programs") {
@@ -136,7 +157,10 @@ fn foreign_programs() -> Result<()> {
     let before = [foreign.seen(Hook::ToPod)?, foreign.seen(Hook::FromPod)?];
     talk.exchange()?;
     let after = [foreign.seen(Hook::ToPod)?, foreign.seen(Hook::FromPod)?];
-    ensure!(after[0] > before[0] && after[1] > before[1], "{before:?} -> {after:?}");
+    ensure!(
+        after[0] > before[0] && after[1] > before[1],
+        "{before:?} -> {after:?}"
+    );
     let filters = node.run(&["tc", "filter", "show", "dev", "vethpod1", "ingress"])?;
     ensure!(filters.contains("bpf"), "{filters}");
     Ok(())

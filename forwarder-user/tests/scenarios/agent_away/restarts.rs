@@ -1,7 +1,6 @@
 //! Agents that are killed and started again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use aya::maps::MapInfo;
@@ -47,7 +46,10 @@ fn agent_killed() -> Result<()> {
     let after = roads(&lab)?;
     // Two streams, each at both nodes.
     ensure!(after.0 - before.0 >= 2000, "fast: {before:?} -> {after:?}");
-    ensure!(after.1 == before.1, "by the kernel: {before:?} -> {after:?}");
+    ensure!(
+        after.1 == before.1,
+        "by the kernel: {before:?} -> {after:?}"
+    );
     traffic.expect_unharmed()?;
     // What begins now goes fast as well.
     Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?.wait_for(Road::Fast)
@@ -107,6 +109,9 @@ fn agent_restarted() -> Result<()> {
         }
     }
     let after = roads(&lab)?;
-    ensure!(after.1 == before.1, "by the kernel: {before:?} -> {after:?}");
+    ensure!(
+        after.1 == before.1,
+        "by the kernel: {before:?} -> {after:?}"
+    );
     traffic.expect_unharmed()
 }

@@ -1,17 +1,19 @@
 //! Agents that cannot work: they say why in one sentence, and do no harm.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass_bench::lab::{AgentOptions, Node};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Node};
 use underpass_bench::{Lab, root_or_skip};
 
 use crate::common::{DEADLINE, lab, start_agents};
 use crate::talk::{Road, Talk};
 
 /// Starts an agent that cannot work, and returns the one line that it leaves.
-fn last_words(lab: &Lab, node: &Node, wrapper: &[&str], bpffs: &str) -> Result<String> {
+fn last_words(lab: &Lab, node: &Node, wrapper: &[&str], bpffs: &Path) -> Result<String> {
+    let bpffs = bpffs.to_string_lossy();
     let nodes_file = lab.nodes_file().to_string_lossy().into_owned();
     let agent = [
         env!("CARGO_BIN_EXE_underpass"),
@@ -21,7 +23,7 @@ fn last_words(lab: &Lab, node: &Node, wrapper: &[&str], bpffs: &str) -> Result<S
         "--nodes-file",
         &nodes_file,
         "--bpffs",
-        bpffs,
+        &bpffs,
     ];
     let words = [wrapper, &agent].concat();
     let log = lab.file("unfit.log");
@@ -31,12 +33,24 @@ fn last_words(lab: &Lab, node: &Node, wrapper: &[&str], bpffs: &str) -> Result<S
         .stdout(File::create(&log)?)
         .stderr(File::options().append(true).open(&log)?);
     let status = node.spawn(command)?.wait(DEADLINE)?;
-    let said = std::fs::read_to_string(&log)?;
+    let said = fs::read_to_string(&log)?;
     ensure!(status.code() == Some(1), "{status}: {said}");
     let mut lines = said.lines();
     let line = lines.next().context("not a word")?.to_owned();
-    ensure!(lines.next().is_none() && line.starts_with("underpass: "), "{said}");
+    ensure!(
+        lines.next().is_none() && line.starts_with("underpass: "),
+        "{said}"
+    );
     Ok(line)
+}
+
+/// A lab with agents, and with traffic that should stay fast whatever is started beside them.
+fn busy_lab() -> Result<(Lab, Vec<AgentProcess>, Talk)> {
+    let lab = lab().build()?;
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    let talk = Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
+    talk.wait_for(Road::Fast)?;
+    Ok((lab, agents, talk))
 }
 
 #[test]
@@ -44,22 +58,45 @@ fn unfit_machine() -> Result<()> {
     if !root_or_skip("unfit_machine") {
         return Ok(());
     }
-    let lab = lab().build()?;
+    let (lab, _agents, talk) = busy_lab()?;
     let node = lab.node(1);
-    let nowhere = lab.file("no-bpffs");
-    let new = lab.bpffs(node).with_file_name("unfit");
-    let (nowhere, new) = (nowhere.to_string_lossy(), new.to_string_lossy());
-    let _agents = start_agents(&lab, &AgentOptions::default())?;
-    let talk = Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
-    talk.wait_for(Road::Fast)?;
+    let no_bpffs = lab.file("no-bpffs");
+    let unused = lab.bpffs(node).with_file_name("unfit");
 
-    let line = last_words(&lab, node, &[], &nowhere)?;
-    println!("{line}");
-    for lacking in ["-net_admin", "-bpf,-sys_admin"] {
-        let wrapper = ["setpriv", &format!("--bounding-set={lacking}")];
-        let line = last_words(&lab, node, &wrapper, &new)?;
-        println!("{line}");
+    let line = last_words(&lab, node, &[], &no_bpffs)?;
+    let expected = format!("{} is not on a BPF file system", no_bpffs.display());
+    ensure!(
+        line.contains(&expected) && line.contains("mount -t bpf"),
+        "{line}"
+    );
+
+    for (lacking, name) in [
+        ("-net_admin", "CAP_NET_ADMIN"),
+        ("-bpf,-sys_admin", "CAP_BPF"),
+    ] {
+        let wrapper = ["setpriv", "--bounding-set", lacking];
+        let line = last_words(&lab, node, &wrapper, &unused)?;
+        ensure!(
+            line.contains(&format!("this process lacks {name}")),
+            "{line}"
+        );
     }
+    ensure!(!no_bpffs.exists() && !unused.exists());
+    assert_eq!(talk.road()?, Road::Fast);
+    Ok(())
+}
+
+#[test]
+fn second_agent() -> Result<()> {
+    if !root_or_skip("second_agent") {
+        return Ok(());
+    }
+    let (lab, mut agents, talk) = busy_lab()?;
+    let node = lab.node(1);
+    let line = last_words(&lab, node, &[], &lab.bpffs(node))?;
+    let expected = format!("another agent is at work on {}", lab.bpffs(node).display());
+    ensure!(line.contains(&expected), "{line}");
+    ensure!(agents[0].is_running());
     assert_eq!(talk.road()?, Road::Fast);
     Ok(())
 }

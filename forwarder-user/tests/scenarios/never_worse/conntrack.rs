@@ -4,14 +4,14 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::{AgentOptions, LabBuilder};
+use underpass_bench::lab::{AgentOptions, LabBuilder, Node};
 use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::flow::confirmed;
 
 use crate::common::{
     self, DEADLINE, Datapath, Ends, answer_to, forget_connections, is_fast, make_fast,
-    start_agents, tcp, wait_until_untracked, with_both,
+    start_agents, tcp, tracked, wait_until_untracked, with_both,
 };
 
 const PORT: u16 = 8080;
@@ -152,6 +152,38 @@ fn forget_flow(lab: &Lab, packet: &Ends) -> Result<()> {
     sender.maps.remove_flow(&packet.from_pod())?;
     let mut receiver = Datapath::of(lab, lab.node(2))?;
     receiver.maps.remove_flow(&packet.to_pod())
+}
+
+/// Guard 4: what conntrack holds as established it is told the end of.
+#[test]
+fn closed_mid_stream() -> Result<()> {
+    if !root_or_skip("closed_mid_stream") {
+        return Ok(());
+    }
+    let lab = cluster(Backend::Nftables).build()?;
+    let _server = TcpEcho::start(lab.pod(2, 1), PORT)?;
+    let mut connection = Connection::open(&lab, CLIENT_PORT)?;
+    connection.talk()?;
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    connection.goes_fast(&lab)?;
+    let known = |node: &Node| {
+        tracked(
+            node,
+            "tcp",
+            lab.pod(1, 1).address(),
+            lab.pod(2, 1).address(),
+        )
+    };
+    for node in lab.nodes() {
+        ensure!(known(node)?.contains("ESTABLISHED"), "{}", known(node)?);
+    }
+    connection.client.close()?;
+    for node in lab.nodes() {
+        let list = known(node)?;
+        ensure!(!list.contains("ESTABLISHED"), "{}: {list}", node.name());
+    }
+    drop(agents);
+    Ok(())
 }
 
 #[test]

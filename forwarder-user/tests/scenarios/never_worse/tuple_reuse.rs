@@ -29,7 +29,7 @@ fn tuple_reuse() -> Result<()> {
                     .with_context(|| format!("{protocol}, conntrack {conntrack:?}"))?;
             }
         }
-        Ok(())
+        a_service_takes_the_address(backend).context("translated where it was direct")
     })
 }
 
@@ -84,6 +84,35 @@ fn direct_and_translated_in_turn(
         let peers = server.peers();
         ensure!(peers.iter().all(|peer| *peer == ours), "{peers:?}");
     }
+    drop(agents);
+    Ok(())
+}
+
+/// The tuple is the same for the pod this time: what it reached directly is a service's now.
+fn a_service_takes_the_address(backend: Backend) -> Result<()> {
+    let lab = common::lab().pods(2).kube_proxy_rules(backend).build()?;
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    let (pod, far, other) = (lab.pod(1, 1), lab.pod(2, 1), lab.pod(2, 2));
+    let servers = (TcpEcho::start(far, PORT)?, TcpEcho::start(other, PORT)?);
+    let ours = SocketAddr::new(pod.address(), CLIENT_PORT);
+    let theirs = SocketAddr::new(far.address(), PORT);
+    let packet = tcp(ours, theirs);
+    let mut direct = TcpClient::connect_from(pod, CLIENT_PORT, theirs, DEADLINE)?;
+    make_fast(&lab, &packet, || direct.echo(b"who are you?").map(drop))?;
+    direct.reset()?;
+
+    let service = Service::new("one", Protocol::Tcp, theirs);
+    lab.add_service(&service.backend(other.address(), PORT))?;
+    forget_connections(&lab)?;
+    let mut translated = TcpClient::connect_from(pod, CLIENT_PORT, theirs, DEADLINE)?;
+    translated.echo(b"who are you?")?;
+    let peers = servers.1.peers();
+    ensure!(peers == [ours], "answered by somebody else: {peers:?}");
+    let translator = Datapath::of(&lab, lab.node(1))?;
+    ensure!(
+        !translator.sends_fast(&packet)?,
+        "the translated packet is fast"
+    );
     drop(agents);
     Ok(())
 }

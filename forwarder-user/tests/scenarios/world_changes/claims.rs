@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use underpass_bench::lab::{AgentOptions, AgentProcess, NodeEntry};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 
-use crate::streams::{expect_unharmed, stream};
 use super::view::{lines_since, trie, wait_for_no_peer, wait_for_peer};
 use crate::common::{DEADLINE, lab, start_agents};
+use crate::streams::{expect_unharmed, stream};
 use crate::talk::{Road, Talk};
 
 /// An address that is not on the nodes' segment, so that nobody is looked for there.
@@ -71,112 +71,69 @@ fn duplicate_podcidr() -> Result<()> {
     Ok(())
 }
 
-/// Nodes that nobody should believe: name, podCIDR, address, and what must be said of them where the
-/// cluster CIDR is 10.244.0.0/16.
-const HOSTILE: [(&str, &str, &str, &str); 17] = [
-    (
-        "all",
-        "0.0.0.0/0",
-        FAR,
-        "node all: spec.podCIDR \"0.0.0.0/0\" is too large",
-    ),
-    (
-        "half",
-        "128.0.0.0/1",
-        FAR,
-        "node half: spec.podCIDR \"128.0.0.0/1\" is too large",
-    ),
-    (
-        "loop",
-        "127.0.0.0/24",
-        FAR,
-        "node loop: spec.podCIDR \"127.0.0.0/24\" is no range for pods",
-    ),
-    (
-        "group",
-        "224.1.0.0/16",
-        FAR,
-        "node group: spec.podCIDR \"224.1.0.0/16\" is no range for pods",
-    ),
-    (
-        "junk",
-        "not-a-cidr",
-        FAR,
-        "node junk: spec.podCIDR \"not-a-cidr\" is not a CIDR",
-    ),
-    (
-        "length",
-        "10.244.9.0/33",
-        FAR,
-        "node length: spec.podCIDR \"10.244.9.0/33\" is not a CIDR",
-    ),
-    (
-        "bits",
-        "10.244.9.1/24",
-        FAR,
-        "node bits: spec.podCIDR \"10.244.9.1/24\" is not a CIDR",
-    ),
-    (
-        "forger",
-        "10.244.9.0\nINFO ok",
-        FAR,
-        "node forger: spec.podCIDR \"10.244.9.0\\nINFO ok\" is not",
-    ),
-    (
-        "outside",
-        "172.16.9.0/24",
-        FAR,
-        "node outside: spec.podCIDR \"172.16.9.0/24\" lies outside the cluster CIDR",
-    ),
-    (
-        "segment",
-        "192.168.77.0/24",
-        FAR,
-        "node segment: spec.podCIDR \"192.168.77.0/24\" lies outside the cluster",
-    ),
-    (
-        "own",
-        "10.244.1.128/25",
-        FAR,
-        "node own: spec.podCIDR 10.244.1.128/25 overlaps this node's own",
-    ),
-    (
-        "empty",
-        "",
-        FAR,
-        "node empty: spec.podCIDR and spec.podCIDRs are empty",
-    ),
-    (
-        "nowhere",
-        "10.244.9.0/24",
-        "",
-        "node nowhere: status.addresses: no InternalIP",
-    ),
-    (
-        "rack",
-        "10.244.9.0/24",
-        "third rack",
-        "node rack: status.addresses: InternalIP \"third rack\" is not an IP",
-    ),
-    (
-        "local",
-        "10.244.9.0/24",
-        "127.0.0.1",
-        "node local: status.addresses: InternalIP \"127.0.0.1\" is no node's",
-    ),
-    (
-        "me",
-        "10.244.9.0/24",
-        "192.168.77.1",
-        "node me: status.addresses: InternalIP 192.168.77.1 is also",
-    ),
-    (
-        "two\nlines",
-        "10.244.9.0/24",
-        FAR,
-        "node \"two\\nlines\": metadata.name must be",
-    ),
-];
+/// Nodes that nobody should believe: name, podCIDR, address, and what must be said of them where
+/// the cluster CIDR is 10.244.0.0/16.
+const HOSTILE: &str = r#"
+    all    0.0.0.0/0       10.99.0.1    spec.podCIDR "0.0.0.0/0" is too large
+    half   128.0.0.0/1     10.99.0.1    spec.podCIDR "128.0.0.0/1" is too large
+    loop   127.0.0.0/24    10.99.0.1    spec.podCIDR "127.0.0.0/24" is no range for pods
+    group  224.1.0.0/16    10.99.0.1    spec.podCIDR "224.1.0.0/16" is no range for pods
+    junk   not-a-cidr      10.99.0.1    spec.podCIDR "not-a-cidr" is not a CIDR
+    length 10.244.9.0/33   10.99.0.1    spec.podCIDR "10.244.9.0/33" is not a CIDR
+    bits   10.244.9.1/24   10.99.0.1    spec.podCIDR "10.244.9.1/24" is not a CIDR
+    far    172.16.9.0/24   10.99.0.1    spec.podCIDR "172.16.9.0/24" lies outside the cluster
+    wire   192.168.77.0/24 10.99.0.1    spec.podCIDR "192.168.77.0/24" lies outside the cluster
+    own    10.244.1.128/25 10.99.0.1    spec.podCIDR 10.244.1.128/25 overlaps this node's own
+    name   10.244.9.0/24   rack-three   status.addresses: InternalIP "rack-three" is not an IP
+    local  10.244.9.0/24   127.0.0.1    status.addresses: InternalIP "127.0.0.1" is no node's
+    mcast  10.244.9.0/24   224.0.0.1    status.addresses: InternalIP "224.0.0.1" is no node's
+    me     10.244.9.0/24   192.168.77.1 status.addresses: InternalIP 192.168.77.1 is also
+"#;
+
+/// The hostile nodes, each with the one line that tells of it.
+fn hostile() -> Vec<(Value, String)> {
+    let mut all: Vec<_> = HOSTILE
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.trim().split_once(' ')?;
+            let (pod_cidr, rest) = rest.trim().split_once(' ')?;
+            let (address, why) = rest.trim().split_once(' ')?;
+            let told = format!("node {name}: {}", why.trim());
+            Some((node(name, pod_cidr, address), told))
+        })
+        .collect();
+    let long = "9".repeat(100_000);
+    let good = "10.244.9.0/24";
+    let nameless = json!({"kind": "Node", "spec": {"podCIDR": good}});
+    for (node, told) in [
+        (
+            node("none", "", FAR),
+            "node none: spec.podCIDR and spec.podCIDRs are empty",
+        ),
+        (
+            node("nowhere", good, ""),
+            "node nowhere: status.addresses: no InternalIP",
+        ),
+        (
+            node("forger", "10.9.0.0/16\nINFO ok", FAR),
+            r#"node forger: spec.podCIDR "10.9.0.0/16\nINFO ok" is not"#,
+        ),
+        (
+            node("endless", &long, FAR),
+            r#"node endless: spec.podCIDR "999999"#,
+        ),
+        (
+            node("two\nlines", good, FAR),
+            r#"node "two\nlines": metadata.name must be"#,
+        ),
+        (node(&long, good, FAR), "\"…: metadata.name must be"),
+        (nameless, "metadata.name is missing; left out"),
+        (json!(42), "it is a number, not a Node; left out"),
+    ] {
+        all.push((node, told.to_owned()));
+    }
+    all
+}
 
 /// A Node that claims this podCIDR and this address.
 fn node(name: &str, pod_cidr: &str, address: &str) -> Value {
@@ -212,21 +169,15 @@ fn hostile_nodes() -> Result<()> {
     let (here, good) = (lab.node(1), lab.node(2));
     let options = AgentOptions::default().args(["--cluster-cidr", "10.244.0.0/16"]);
     let mut agents = start_agents(&lab, &options)?;
-    // Some claims are about this node: they make the other one doubt it, but not this one the other.
+    // Some claims are about this node: they make the other one doubt it, but not this one the
+    // other.
     let talk = Talk::watched_at(&lab, &[here], lab.pod(1, 1), lab.pod(2, 1))?;
     talk.wait_for(Road::Fast)?;
     let stream = stream(&lab, 1, 2)?;
     let since = agents[0].log().len();
 
-    let mut claims: Vec<_> = HOSTILE
-        .iter()
-        .map(|(name, cidr, address, _)| node(name, cidr, address))
-        .collect();
-    let long = "9".repeat(100_000);
-    claims.push(node(&long, "10.244.9.0/24", FAR));
-    claims.push(node("endless", &long, FAR));
-    claims.push(json!({"kind": "Node", "spec": {"podCIDR": "10.244.9.0/24"}}));
-    claims.push(json!(42));
+    let hostile = hostile();
+    let mut claims: Vec<_> = hostile.iter().map(|(node, _)| node.clone()).collect();
     // Absurdly many, none of them near.
     claims.extend((0..2000).map(|n| {
         let (high, low) = (128 + n / 256, n % 256);
@@ -238,19 +189,11 @@ fn hostile_nodes() -> Result<()> {
     }));
     write_with(&lab, claims)?;
 
-    for (.., words) in HOSTILE {
-        expect_one_line(&lab, &agents[0], since, &[words])?;
-    }
-    for words in [
-        "\"…: metadata.name must be",
-        "node endless: spec.podCIDR \"999999",
-        "items[21]: metadata.name is missing; left out",
-        "items[22]: it is a number, not a Node; left out",
-    ] {
-        expect_one_line(&lab, &agents[0], since, &[words])?;
+    for (_, told) in &hostile {
+        expect_one_line(&lab, &agents[0], since, &[told])?;
     }
     let warnings = lines_since(&agents[0], since, "WARN");
-    assert_eq!(warnings.len(), HOSTILE.len() + 4, "{warnings:#?}");
+    assert_eq!(warnings.len(), hostile.len(), "{warnings:#?}");
     ensure!(
         warnings.iter().all(|line| line.len() < 500),
         "{warnings:#?}"

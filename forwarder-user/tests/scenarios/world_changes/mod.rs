@@ -6,5 +6,4 @@ mod nodes;
 mod nodes_file;
 mod pods;
 mod routes;
-
 mod view;

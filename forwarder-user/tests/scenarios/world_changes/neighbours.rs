@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass::datapath::{Maps, Pins};
 use underpass_bench::lab::{AgentOptions, Node};
 use underpass_bench::traffic::arp::announce;
 use underpass_bench::traffic::{FrameSocket, PacketType, Ping};
@@ -11,15 +10,15 @@ use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::addr::{Mac, ShowMac};
 
 use super::view::wait_for_peer;
-use crate::common::{DEADLINE, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, lab, start_agents};
 use crate::talk::{Road, Talk};
 
 /// ICMP type and code (RFC 792).
 const HOST_UNREACHABLE: (u8, u8) = (3, 1);
 const NEW_MAC: Mac = [0x02, 0x4e, 0, 0, 1, 2];
 
-/// Makes a node soon doubt its neighbours, and soon give them up. What cannot be hastened here is how often
-/// the kernel looks after the entries that it is asked to keep: 5 s, for all namespaces.
+/// Makes a node soon doubt its neighbours, and soon give them up. What cannot be hastened here is
+/// how often the kernel looks after the entries that it is asked to keep: 5 s, for all namespaces.
 fn doubt_neighbours_soon(node: &Node) -> Result<()> {
     node.sysctls(&[
         ("net.ipv4.neigh.eth0.base_reachable_time_ms", "200"),
@@ -32,7 +31,7 @@ fn doubt_neighbours_soon(node: &Node) -> Result<()> {
 
 /// The MAC that a node's trie has for another node's pods.
 fn mac_in_trie(lab: &Lab, node: &Node, peer: &Node) -> Result<Mac> {
-    let routes = Maps::open(&Pins::new(lab.bpffs(node)))?.routes()?;
+    let routes = Datapath::of(lab, node)?.maps.routes()?;
     let route = routes.get(&peer.pod_cidr());
     Ok(route.context("the podCIDR isn't in the trie")?.peer_mac)
 }
@@ -93,8 +92,8 @@ fn announced() -> Result<()> {
     expect_macs(&back, there, here.mac(), NEW_MAC)
 }
 
-/// The peer is a node without an agent and with a fixed neighbour entry: it never asks for anything by
-/// ARP, from which one could learn where it is now.
+/// The peer is a node without an agent and with a fixed neighbour entry: it never asks for anything
+/// by ARP, from which one could learn where it is now.
 fn silent() -> Result<()> {
     let lab = lab().build()?;
     let (here, there) = (lab.node(1), lab.node(2));

@@ -7,9 +7,9 @@ use underpass_bench::lab::{AgentOptions, Node, NodeEntry};
 use underpass_bench::traffic::{Frame, FrameSocket, PacketType};
 use underpass_bench::{Lab, root_or_skip, wait_until};
 
-use crate::streams::{expect_unharmed, stream};
 use super::view::{is_kept_fresh, peer, trie, wait_for_no_peer, wait_for_peer};
 use crate::common::{DEADLINE, lab, start_agents};
+use crate::streams::{expect_unharmed, stream};
 use crate::talk::{Road, Talk};
 
 #[test]

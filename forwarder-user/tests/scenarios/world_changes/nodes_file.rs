@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use underpass::datapath::Pins;
 use underpass::inspect::status;
-use underpass_bench::lab::{AgentOptions, AgentProcess, NodeEntry};
+use underpass_bench::lab::{AgentOptions, AgentProcess};
 use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
 
-use super::view::{lines_since, trie, wait_for_line};
+use super::view::{lines_since, wait_for_line};
 use crate::common::{DEADLINE, lab, start_agents};
 use crate::talk::{Road, Talk};
 
@@ -37,8 +37,8 @@ const BROKEN: [(&str, &str); 9] = [
     ),
 ];
 
-/// Does something to the nodes file that makes it unreadable. The agent must say so once and clearly, keep
-/// what it has, and say so once when the file is good again.
+/// Does something to the nodes file that makes it unreadable. The agent must say so once and
+/// clearly, keep what it has, and say so once when the file is good again.
 fn expect_one_clear_line(
     lab: &Lab,
     agent: &mut AgentProcess,

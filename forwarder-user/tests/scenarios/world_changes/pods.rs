@@ -3,10 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass::datapath::{Maps, Pins};
 use underpass_bench::lab::{AgentOptions, Node, Pod, PodPlan};
 use underpass_bench::traffic::{Frame, FrameSocket, PacketType};
-use underpass_bench::{Lab, root_or_skip, wait_until};
+use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
 use underpass_common::pod::PodState;
 use underpass_common::verdict::Hook;
 
@@ -27,8 +26,8 @@ impl Bystander {
         })
     }
 
-    /// A bridge floods frames for a MAC that it doesn't know; these are for another host, as the pod sees, and
-    /// the kernel's doing. What was redirected into the pod is taken for its own.
+    /// A bridge floods frames for a MAC that it doesn't know; these are for another host, as the
+    /// pod sees, and the kernel's doing. What was redirected into the pod is taken for its own.
     fn expect_nothing(&self) -> Result<()> {
         let is_misled = |frame: &Frame| {
             frame.packet_type == PacketType::Host
@@ -44,31 +43,26 @@ fn veth_index(node: &Node, pod: &Pod) -> Result<u32> {
     node.enter(|| Ok(nix::net::if_::if_nametoindex(pod.node_veth())?))
 }
 
-fn maps(lab: &Lab, node: &Node) -> Result<Maps> {
-    Maps::open(&Pins::new(lab.bpffs(node)))
-}
-
 /// Waits until the agent has attached to a pod's veth.
 fn wait_until_attached(lab: &Lab, node: &Node, pod: &Pod) -> Result<()> {
     let index = veth_index(node, pod)?;
-    let maps = maps(lab, node)?;
-    wait_until(DEADLINE, &format!("{} is found", pod.name()), || {
-        let pods = maps.pods().unwrap_or_default();
-        let here = |pod: &Pod| {
-            pods.get(&index).is_some_and(|found| {
-                found.mac == pod.mac() && found.state == PodState::Attached as u8
-            })
-        };
-        here(pod)
+    let datapath = Datapath::of(lab, node)?;
+    wait_for(DEADLINE, &format!("{} is found", pod.name()), || {
+        let pods = datapath.maps.pods()?;
+        let found = pods.get(&index).context("the veth isn't known")?;
+        let is_it = found.mac == pod.mac() && found.state == PodState::Attached as u8;
+        ensure!(is_it, "{found:?}");
+        Ok(())
     })
 }
 
 /// Waits until the agent has forgotten where a pod's address was.
 fn wait_until_forgotten(lab: &Lab, node: &Node, pod: &Pod) -> Result<()> {
-    let maps = maps(lab, node)?;
-    wait_until(DEADLINE, &format!("{} is forgotten", pod.name()), || {
-        maps.endpoints()
-            .is_ok_and(|endpoints| !endpoints.contains_key(&pod.address()))
+    let datapath = Datapath::of(lab, node)?;
+    wait_for(DEADLINE, &format!("{} is forgotten", pod.name()), || {
+        let endpoint = datapath.maps.endpoints()?.remove(&pod.address());
+        ensure!(endpoint.is_none(), "{endpoint:?}");
+        Ok(())
     })
 }
 

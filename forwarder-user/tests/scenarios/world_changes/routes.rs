@@ -41,9 +41,13 @@ fn wait_for_routes(node: &Node, peers: &[&Node]) -> Result<()> {
     })
 }
 
-/// Takes routes away in some way, a few times, and sees to it that they come back soon. On a busy machine
-/// anything may take long once, but not each time.
-fn expect_back_soon(node: &Node, peers: &[&Node], take_away: impl Fn() -> Result<()>) -> Result<()> {
+/// Takes routes away in some way, a few times, and sees to it that they come back soon. On a busy
+/// machine anything may take long once, but not each time.
+fn expect_back_soon(
+    node: &Node,
+    peers: &[&Node],
+    take_away: impl Fn() -> Result<()>,
+) -> Result<()> {
     let mut took = Vec::new();
     for _ in 0..5 {
         take_away()?;
@@ -87,13 +91,20 @@ fn routes_managed() -> Result<()> {
     talk.wait_for(Road::Fast)?;
 
     // They leave with us, and others' stay.
-    here.ip("route add 10.77.0.0/16 via 192.168.77.2 proto static\nroute add 10.78.0.0/16 via 192.168.77.2 proto 86\n")?;
+    let (static_route, foreign_route) = (
+        "10.77.0.0/16 via 192.168.77.2",
+        "10.78.0.0/16 via 192.168.77.2",
+    );
+    here.ip(&format!(
+        "route add {static_route} proto static\n\
+         route add {foreign_route} proto 86\n"
+    ))?;
     ensure!(agents.remove(0).terminate()?.success());
     wait_for_routes(here, &[near])?;
     lab.underpass(here, &["detach"])?;
     wait_for_routes(here, &[])?;
-    assert_eq!(routes(here, "static")?, ["10.77.0.0/16 via 192.168.77.2".into()].into());
-    assert_eq!(routes(here, "86")?, ["10.78.0.0/16 via 192.168.77.2".into()].into());
+    assert_eq!(routes(here, "static")?, [static_route.to_owned()].into());
+    assert_eq!(routes(here, "86")?, [foreign_route.to_owned()].into());
     Ok(())
 }
 
@@ -102,7 +113,9 @@ fn foreign_route(lab: &Lab, agent: &AgentProcess, [here, near, new]: [&Node; 3])
     let foreign = format!("{} via {} proto static", new.pod_cidr(), near.ipv4());
     here.ip(&format!("route add {foreign}"))?;
     lab.write_nodes_file(&lab.nodes_list())?;
-    wait_for_line(agent, &format!("kernel route {} via {} on eth0 is somebody else's", new.pod_cidr(), near.ipv4()))?;
+    let (cidr, via) = (new.pod_cidr(), near.ipv4());
+    let told = format!("kernel route {cidr} via {via} on eth0 is somebody else's");
+    wait_for_line(agent, &told)?;
     wait_for_peer(lab, here, "node3", "kernel_routes_elsewhere")?;
     wait_for_routes(here, &[near])?;
     assert_eq!(routes(here, "static")?.len(), 1);
@@ -155,10 +168,15 @@ fn uplink_flap() -> Result<()> {
     lab.switch().ip("link set node1 up")?;
     talk.wait_for(Road::Fast)?;
 
-    // The interface itself goes down and comes up again: the CNI puts its routes back when it sees that.
+    // The interface itself goes down and comes up again: the CNI puts its routes back when it sees
+    // that.
     here.ip("link set eth0 down\nlink set eth0 up\n")?;
     wait_for_peer(&lab, here, "node2", "kernel_routes_elsewhere")?;
-    here.ip(&format!("route add {} via {} dev eth0", there.pod_cidr(), there.ipv4()))?;
+    here.ip(&format!(
+        "route add {} via {} dev eth0",
+        there.pod_cidr(),
+        there.ipv4()
+    ))?;
     wait_for_peer(&lab, here, "node2", "ready")?;
     talk.wait_for(Road::Fast)
 }

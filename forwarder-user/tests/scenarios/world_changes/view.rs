@@ -50,13 +50,6 @@ pub fn is_kept_fresh(node: &Node, neighbour: Ipv4Addr) -> Result<bool> {
     Ok(shown.contains(" managed "))
 }
 
-/// The lines that an agent has logged and that hold this text.
-pub fn logged(agent: &AgentProcess, text: &str) -> Vec<String> {
-    let log = agent.log();
-    let lines = log.lines().filter(|line| line.contains(text));
-    lines.map(str::to_owned).collect()
-}
-
 /// Waits until an agent has logged a line that holds this text.
 pub fn wait_for_line(agent: &AgentProcess, text: &str) -> Result<()> {
     wait_until(DEADLINE, &format!("the agent logs {text:?}"), || {
