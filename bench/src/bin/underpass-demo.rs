@@ -7,15 +7,17 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use underpass_bench::demo::{self, Ending, Options};
 
-/// The fast path shown, measured and put to the test, on a cluster of three nodes made of network
-/// namespaces. Takes about two minutes, and takes everything down in the end.
+/// Shows the fast path, measures it and puts it to the test
+///
+/// The cluster's nodes and pods are network namespaces on this machine. It takes one and a
+/// half minutes; in the end, and on Ctrl-C, everything is taken down.
 #[derive(Parser)]
 #[command(name = "underpass-demo", bin_name = "cargo xtask demo", version)]
 struct Arguments {
-    /// Also write each check and all figures to this file
+    /// Also write each check and all figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure once and briefly: shows that it works, but proves no figure
+    /// Measure once and briefly: it works, but no figure is proved
     #[arg(long)]
     quick: bool,
 }

@@ -60,8 +60,9 @@ impl<'a> Agents<'a> {
 
     /// Where failed steps find what the agents say.
     pub fn show_logs_on(&self, stage: &mut Stage) {
+        let nodes = self.lab.nodes().iter().map(|node| node.name().to_owned());
         let logs = self.running.iter().map(|agent| agent.log_path().to_owned());
-        stage.logs = logs.collect();
+        stage.logs = nodes.zip(logs).collect();
     }
 
     /// Kills the agent of node 1 and starts it again, under UDP packets both ways.

@@ -244,9 +244,9 @@ fn race(courses: &[Course], plan: Plan, progress: &Progress) -> Result<Results> 
         }
         for run in [Run::Stream, Run::RoundTrips, Run::Packets] {
             let what = match run {
-                Run::Stream => "TCP stream",
-                Run::RoundTrips => "TCP request/response",
-                Run::Packets => "UDP packets",
+                Run::Stream => "stream",
+                Run::RoundTrips => "requests",
+                Run::Packets => "packets",
             };
             progress.now(format!("round {} of {}, {what}", round + 1, plan.rounds));
             for course in &order {

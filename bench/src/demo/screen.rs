@@ -210,7 +210,8 @@ fn draw(sign: &str, title: &str, now: &str, elapsed: Duration) {
         (false, now) => format!("{title}: {now}"),
     };
     let time = format!("{} s", elapsed.as_secs());
-    let room = WIDTH - INDENT.len() - time.len() - 2;
+    // Room for the "^C" of a terminal, so that it is wiped with this line.
+    let room = WIDTH - INDENT.len() - time.len() - 4;
     let what: String = what.chars().take(room).collect();
     print(&format!("\r\x1b[K   {sign}  {what:<room$} {time}"));
 }

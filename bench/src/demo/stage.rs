@@ -11,7 +11,7 @@ use super::report::{Check, Report};
 use super::screen::{Progress, Screen};
 
 /// Lines of each agent's log that are shown beside a failure.
-const LOG_TAIL: usize = 8;
+const LOG_TAIL: usize = 4;
 
 /// A step to be run.
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ pub(super) fn held(detail: impl Into<String>) -> Held<()> {
 pub(super) struct Stage {
     pub screen: Screen,
     pub report: Report,
-    /// The agents' logs, shown where a step fails.
-    pub logs: Vec<PathBuf>,
+    /// What the agents log, and on which node; shown where a step fails.
+    pub logs: Vec<(String, PathBuf)>,
 }
 
 impl Stage {
@@ -117,7 +117,7 @@ impl Stage {
         let (ok, detail, value) = match done {
             Ok(Held { value, detail }) => (true, detail, Some(value)),
             Err(error) if error.is::<Interrupted>() => return None,
-            Err(error) => (false, format!("{error:#}"), None),
+            Err(error) => (false, tell(&error), None),
         };
         self.screen.end(ok, &step.title, elapsed);
         if ok {
@@ -136,16 +136,39 @@ impl Stage {
     }
 
     fn show_logs(&self) {
-        for log in &self.logs {
+        for (node, log) in &self.logs {
             let text = fs::read(log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<_> = text.lines().collect();
             let tail = &lines[lines.len().saturating_sub(LOG_TAIL)..];
             self.screen
-                .detail(&format!("the end of {}:", log.display()));
+                .detail(&format!("the agent on {node} said last:"));
             for line in tail {
                 self.screen.detail(line);
             }
         }
+    }
+}
+
+/// An error and its causes; what takes many lines, such as a log, comes last.
+fn tell(error: &anyhow::Error) -> String {
+    let words = error.chain().map(ToString::to_string);
+    let (long, short): (Vec<_>, Vec<_>) = words.partition(|text| text.contains('\n'));
+    let mut parts = vec![short.join(": ")];
+    parts.extend(long.iter().map(|text| text.trim_end().to_owned()));
+    parts.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_comes_after_what_it_explains() {
+        let error = anyhow!("exit code 1")
+            .context("its log:\nfirst\nsecond\n")
+            .context("the agent has ended");
+        let expected = "the agent has ended: exit code 1\nits log:\nfirst\nsecond";
+        assert_eq!(tell(&error), expected);
     }
 }

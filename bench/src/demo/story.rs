@@ -146,7 +146,12 @@ fn show(stage: &mut Stage, clusters: &Clusters, options: &Options) -> Result<()>
 
     stage.screen.heading("Underpass beside it");
     let start = Step::new("agents-ready", "start an agent on each node of one of them");
-    let agents = stage.need(start, |_| Agents::start(&clusters.underpass))?;
+    let agents = stage.need(start, |_| {
+        Agents::start(&clusters.underpass).with_context(|| {
+            let check = options.underpass.display();
+            format!("Is this machine fit? This tells:\n  {check} check")
+        })
+    })?;
     agents.show_logs_on(stage);
     side_by_side(stage, clusters, plan, twins)?;
 
@@ -158,9 +163,7 @@ fn show(stage: &mut Stage, clusters: &Clusters, options: &Options) -> Result<()>
 fn plain_routes(stage: &mut Stage, clusters: &Clusters, plan: Plan) -> Result<Option<Results>> {
     let ping = Step::new("ping-routes", "ping from every pod to every other pod");
     stage.check(ping, |_| {
-        for lab in [&clusters.routes, &clusters.underpass] {
-            pings::all_pairs(lab, 1)?;
-        }
+        pings::all_pairs(&clusters.routes, 1)?;
         let pinged = pings::all_pairs(&clusters.underpass, 1)?;
         Ok(held(format!(
             "{0} of {0} pairs answer, {1} of them across nodes",
@@ -204,31 +207,30 @@ fn side_by_side(
         )))
     })?;
 
-    let measure = Step::new(
-        "measure-underpass",
-        "measure plain routes and Underpass in turns",
-    )
-    .takes(plan.takes(3));
-    let before = Counted::read(lab)?;
-    let rivals = stage.check(measure, |progress| {
-        let results = race::rivals(clusters, plan, progress)?;
+    let measure = Step::new("measure-underpass", "measure routes and Underpass in turns")
+        .takes(plan.takes(3));
+    let done = stage.check(measure, |progress| {
+        let before = Counted::read(lab)?;
+        let rivals = race::rivals(clusters, plan, progress)?;
+        let measured = twins.map(|twins| measured(plan, &twins, &rivals));
         Ok(Held {
-            value: results,
+            value: (before, measured.transpose()?),
             detail: format!(
                 "{} rounds; the figures stand in the table below",
                 plan.rounds
             ),
         })
     })?;
+    let Some((before, measured)) = done else {
+        return Ok(());
+    };
+    stage.report.measured = measured;
     let share = Step::new("fast-share", "count the packets that took the fast path");
     stage.check(share, |_| {
         let counted = Counted::read(lab)?.since(before);
         counted.at_least(FLOWS_FAST)?;
         Ok(held(format!("while it was measured: {counted}")))
     })?;
-    if let (Some(twins), Some(rivals)) = (twins, rivals) {
-        stage.report.measured = Some(measured(plan, &twins, &rivals)?);
-    }
     Ok(())
 }
 
