@@ -96,7 +96,7 @@ fn notes(measured: &Measured) -> String {
         "Better or worse is what lies outside of it."
     };
     format!(
-        "ratio: underpass by routes in {rounds} rounds, taken in turns: median (middle half).\n\
+        "ratio: underpass by routes, in turns, {rounds} x each: median (middle half).\n\
          noise: the same of two like clusters, both with plain routes. {judged}\n\
          node: node to node without pods, the raw network.{to_node}\n\
          The wires are {wires} on this machine ({cpus} CPUs, Linux {kernel}), not network cards: \

@@ -211,5 +211,12 @@ fn accounted_for(lab: &Lab, before: &[Entrances]) -> Result<()> {
             ensure!(programs.at(hook) == came, "{came} came: {programs:?}");
         }
     }
+    // And people are told the same.
+    for (node, now) in lab.nodes().iter().zip(Entrances::of_all(lab)?) {
+        let status = lab.underpass_json(node, &["status"])?;
+        let fast = [Hook::FromPod, Hook::FromWire].map(|hook| now.programs.of(hook, Verdict::Fast));
+        let told = &status["traffic"]["fast_packets"];
+        ensure!(*told == fast.iter().sum::<u64>(), "{told}, not {fast:?}");
+    }
     Ok(())
 }

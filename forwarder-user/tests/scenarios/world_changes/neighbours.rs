@@ -10,6 +10,7 @@ use underpass_bench::traffic::arp::announce;
 use underpass_bench::traffic::{FrameSocket, PacketType, Ping};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::addr::{Mac, ShowMac};
+use underpass_common::verdict::{Hook, Verdict};
 
 use super::view::wait_for_peer;
 use crate::common::{DEADLINE, Datapath, lab, start_agents};
@@ -146,7 +147,21 @@ fn neighbour_failed() -> Result<()> {
     wait_for_peer(&lab, here, "node2", "waiting_for_neighbour")?;
     assert!(mac_in_trie(&lab, here, lab.node(2)).is_err());
     assert_eq!(beside.road()?, Road::Fast);
-    // The kernel has these packets now: it tells the pod that nobody is there.
+    // The kernel has the packets of the flow now, confirmed or not.
+    let datapath = Datapath::of(&lab, here)?;
+    let before = datapath.counts()?;
+    for _ in 0..5 {
+        talk.ask()?;
+    }
+    wait_for(DEADLINE, "the questions come in", || {
+        let counts = datapath.counts()?.since(&before);
+        ensure!(
+            counts.of(Hook::FromPod, Verdict::NoRoute) == 5,
+            "{counts:?}"
+        );
+        Ok(())
+    })?;
+    // It tells the pod that nobody is there.
     let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
     let told = ping.run(lab.pod(1, 1))?.errors;
     let told: Vec<_> = told.iter().map(|error| (error.kind, error.code)).collect();

@@ -34,7 +34,12 @@ impl Bystander {
                 && frame.bytes.get(30..34) == Some(&self.meant_for)
         };
         let misled = self.socket.drain(is_misled)?;
-        ensure!(misled.is_empty(), "packets for another pod: {misled:02x?}");
+        ensure!(
+            misled.is_empty(),
+            "{} packets for another pod, the first: {:02x?}",
+            misled.len(),
+            misled[0].bytes
+        );
         Ok(())
     }
 }
