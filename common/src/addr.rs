@@ -1,6 +1,7 @@
 //! Addresses as they stand on the wire: bytes in network order.
 
 use core::fmt;
+use core::net::IpAddr;
 
 /// A MAC address (IEEE 802 EUI-48), first byte first.
 pub type Mac = [u8; 6];
@@ -54,6 +55,50 @@ impl Address for [u8; 16] {
     }
 }
 
+/// An IPv6 address as programs hold it: the same bytes in memory as `[u8; 16]`, in words, for the
+/// compiler would move single bytes about.
+impl Address for [u32; 4] {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        let [a, b, c, d] = self.map(u64::from);
+        // As `u128::from_ne_bytes` has them, on the little-endian machines that programs are built for.
+        (a | b << 32) ^ (c | d << 32).rotate_left(23)
+    }
+
+    #[inline(always)]
+    fn within(&self, network: &Self, mask: &Self) -> bool {
+        let mut difference = 0;
+        let mut word = 0;
+        while word < 4 {
+            difference |= (self[word] ^ network[word]) & mask[word];
+            word += 1;
+        }
+        difference == 0
+    }
+}
+
+/// For user space, where an address may be of either family: the same values as its bytes have.
+impl Address for IpAddr {
+    fn fold(&self) -> u64 {
+        match self {
+            Self::V4(v4) => v4.octets().fold(),
+            Self::V6(v6) => v6.octets().fold(),
+        }
+    }
+
+    fn within(&self, network: &Self, mask: &Self) -> bool {
+        match (self, network, mask) {
+            (Self::V4(own), Self::V4(network), Self::V4(mask)) => {
+                own.octets().within(&network.octets(), &mask.octets())
+            }
+            (Self::V6(own), Self::V6(network), Self::V6(mask)) => {
+                own.octets().within(&network.octets(), &mask.octets())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// An address block as the programs test it: an address `a` lies in it where
 /// `(a ^ network) & mask == 0`.
 #[repr(C)]
@@ -88,17 +133,35 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_endian = "little")]
+    fn an_address_in_words_is_the_same_address() {
+        let bytes: [u8; 16] = core::array::from_fn(|n| (n * 17 + 3) as u8);
+        let words: [u32; 4] = core::array::from_fn(|n| {
+            u32::from_ne_bytes(bytes[4 * n..4 * n + 4].try_into().unwrap())
+        });
+        assert_eq!(words.fold(), bytes.fold());
+        assert_eq!(IpAddr::from(bytes).fold(), bytes.fold());
+        for bit in 0..128 {
+            let (mut network, mut mask) = (words, [0; 4]);
+            network[bit / 32] ^= 1 << (bit % 32);
+            assert!(words.within(&network, &mask));
+            mask[bit / 32] = 1 << (bit % 32);
+            assert!(!words.within(&network, &mask));
+        }
+    }
+
+    #[test]
     fn a_block_contains_its_own_and_nothing_beside() {
-        let block = Block {
+        let block = Block::<[u8; 4]> {
             network: [10, 244, 2, 0],
             mask: [255, 255, 255, 0],
         };
         assert!(block.contains(&[10, 244, 2, 0]));
         assert!(block.contains(&[10, 244, 2, 255]));
         assert!(!block.contains(&[10, 244, 3, 0]));
-        let mut network = [0; 16];
+        let mut network = [0u8; 16];
         network[0] = 0xfd;
-        let mut mask = [0; 16];
+        let mut mask = [0u8; 16];
         mask[..8].fill(0xff);
         let block = Block { network, mask };
         let mut inside = network;

@@ -28,6 +28,37 @@ pub struct FlowKey<A> {
 const _: () = assert!(size_of::<FlowKey<[u8; 4]>>() == 16);
 const _: () = assert!(size_of::<FlowKey<[u8; 16]>>() == 40);
 
+impl<A> FlowKey<A> {
+    /// The same key with other addresses, or with these in another form.
+    pub fn with_addresses<B>(&self, pod: B, remote: B) -> FlowKey<B> {
+        FlowKey {
+            pod,
+            remote,
+            pod_port: self.pod_port,
+            remote_port: self.remote_port,
+            protocol: self.protocol,
+            icmp_type: self.icmp_type,
+            _pad: self._pad,
+        }
+    }
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The key in 32 bits, to stand in the entry itself: see [`Flow::key_check`].
+    #[inline(always)]
+    pub fn check(&self) -> u32 {
+        // Three multiplications that do not wait for one another; odd constants of Weyl sequences
+        // (the golden ratio's, and those of Steele and Vigna's SplitMix).
+        let ports = u64::from(u16::from_ne_bytes(self.pod_port)) << 16
+            | u64::from(u16::from_ne_bytes(self.remote_port));
+        let rest = ports << 16 | u64::from(self.protocol) << 8 | u64::from(self.icmp_type);
+        let pod = self.pod.fold().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let remote = self.remote.fold().wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let rest = rest.wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((pod ^ remote.rotate_left(21) ^ rest.rotate_left(42)) >> 32) as u32
+    }
+}
+
 /// How a direction came to be confirmed.
 pub mod confirmed {
     /// The kernel has not been seen to forward this direction.
@@ -125,17 +156,23 @@ const _: () = assert!(size_of::<Direction>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
+    /// [`FlowKey::check`] of the key that this is the value of.
+    ///
+    /// The kernel uses the entry of an evicted flow again while a program may still hold a pointer
+    /// to it. It writes a new value from its first byte on: who reads this word last, and finds its
+    /// own key's, has read its own flow.
+    pub key_check: u32,
     /// From the pod to the wire.
     pub egress: Direction,
     /// From the wire to the pod.
     pub ingress: Direction,
 }
 
-const _: () = assert!(size_of::<Flow>() == 80);
+const _: () = assert!(size_of::<Flow>() == 84);
 
 /// A packet's addresses, ports and protocol, in the packet's own direction.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuple<A> {
     /// Source address.
     pub src: A,
@@ -155,14 +192,34 @@ pub struct Tuple<A> {
 pub const ICMP_ECHO_REPLY: u8 = 0;
 /// ICMP echo request (RFC 792).
 pub const ICMP_ECHO_REQUEST: u8 = 8;
+/// ICMPv6 echo request (RFC 4443).
+pub const ICMPV6_ECHO_REQUEST: u8 = 128;
+/// ICMPv6 echo reply (RFC 4443).
+pub const ICMPV6_ECHO_REPLY: u8 = 129;
 /// IP protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// IP protocol number of ICMPv6.
+pub const PROTOCOL_ICMPV6: u8 = 58;
 
-impl<A: Address> Tuple<A> {
+impl<A> Tuple<A> {
+    /// The same tuple with other addresses, or with these in another form.
+    pub fn with_addresses<B>(&self, src: B, dst: B) -> Tuple<B> {
+        Tuple {
+            src,
+            dst,
+            src_port: self.src_port,
+            dst_port: self.dst_port,
+            protocol: self.protocol,
+            icmp_type: self.icmp_type,
+        }
+    }
+}
+
+impl<A: Copy> Tuple<A> {
     /// The flow of a packet that a pod sends.
     #[inline(always)]
     pub fn from_pod(&self) -> FlowKey<A> {
@@ -170,7 +227,7 @@ impl<A: Address> Tuple<A> {
             pod: self.src,
             remote: self.dst,
             pod_port: self.src_port,
-            remote_port: if self.protocol == PROTOCOL_ICMP {
+            remote_port: if self.is_echo() {
                 [0; 2]
             } else {
                 self.dst_port
@@ -184,21 +241,58 @@ impl<A: Address> Tuple<A> {
     /// The flow of a packet that a pod receives.
     #[inline(always)]
     pub fn to_pod(&self) -> FlowKey<A> {
-        let icmp = self.protocol == PROTOCOL_ICMP;
         FlowKey {
             pod: self.dst,
             remote: self.src,
             pod_port: self.dst_port,
-            remote_port: if icmp { [0; 2] } else { self.src_port },
+            remote_port: if self.is_echo() {
+                [0; 2]
+            } else {
+                self.src_port
+            },
             protocol: self.protocol,
             // What the pod itself sends is the opposite of what it receives.
-            icmp_type: match icmp {
-                true if self.icmp_type == ICMP_ECHO_REQUEST => ICMP_ECHO_REPLY,
-                true => ICMP_ECHO_REQUEST,
-                false => 0,
+            icmp_type: if self.is_echo() {
+                opposite(self.icmp_type)
+            } else {
+                0
             },
             _pad: [0; 2],
         }
+    }
+
+    /// The tuple of an answer to this packet.
+    pub fn answer(&self) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            src_port: self.dst_port,
+            dst_port: self.src_port,
+            protocol: self.protocol,
+            icmp_type: if self.is_echo() {
+                opposite(self.icmp_type)
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Of ICMP only echo has a tuple. Each family has a protocol number of its own for it, and no
+    /// packet of the other's is ever named.
+    #[inline(always)]
+    fn is_echo(&self) -> bool {
+        self.protocol == PROTOCOL_ICMP || self.protocol == PROTOCOL_ICMPV6
+    }
+}
+
+/// The type of the answer to an echo request, and of the request to a reply.
+#[inline(always)]
+const fn opposite(echo: u8) -> u8 {
+    match echo {
+        ICMP_ECHO_REQUEST => ICMP_ECHO_REPLY,
+        ICMPV6_ECHO_REQUEST => ICMPV6_ECHO_REPLY,
+        ICMPV6_ECHO_REPLY => ICMPV6_ECHO_REQUEST,
+        _ => ICMP_ECHO_REQUEST,
     }
 }
 
@@ -239,6 +333,51 @@ mod tests {
         let request = tuple(POD, FAR, [7, 7], PROTOCOL_ICMP, ICMP_ECHO_REQUEST);
         let reply = tuple(FAR, POD, [7, 7], PROTOCOL_ICMP, ICMP_ECHO_REPLY);
         assert_eq!(request.from_pod(), reply.to_pod());
+    }
+
+    #[test]
+    fn the_same_holds_of_icmpv6() {
+        let mut request = Tuple {
+            src: [1; 16],
+            dst: [2; 16],
+            src_port: [0, 7],
+            dst_port: [0, 7],
+            protocol: PROTOCOL_ICMPV6,
+            icmp_type: ICMPV6_ECHO_REQUEST,
+        };
+        let reply = request.answer();
+        assert_eq!(reply.icmp_type, ICMPV6_ECHO_REPLY);
+        assert_eq!(reply.answer(), request);
+        assert_eq!(request.from_pod(), reply.to_pod());
+        assert_eq!(request.to_pod(), reply.from_pod());
+        request.icmp_type = ICMPV6_ECHO_REPLY;
+        assert_ne!(request.from_pod(), reply.to_pod());
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_bit_have_other_checks() {
+        let key = tuple(POD, FAR, [40000, 80], PROTOCOL_TCP, 0).from_pod();
+        let flip = |key: &FlowKey<[u8; 4]>, bit: usize| {
+            let mut key = *key;
+            let (byte, mask) = (bit / 8, 1 << (bit % 8));
+            match byte {
+                0..4 => key.pod[byte] ^= mask,
+                4..8 => key.remote[byte - 4] ^= mask,
+                8..10 => key.pod_port[byte - 8] ^= mask,
+                10..12 => key.remote_port[byte - 10] ^= mask,
+                12 => key.protocol ^= mask,
+                _ => key.icmp_type ^= mask,
+            }
+            key
+        };
+        for bit in 0..14 * 8 {
+            let other = flip(&key, bit);
+            assert_ne!(key.check(), other.check(), "bit {bit}");
+            for second in 0..bit {
+                let third = flip(&key, second);
+                assert_ne!(other.check(), third.check(), "bits {bit} and {second}");
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub mod map_names {
     pub const ENDPOINTS_V4: &str = "endpoints_v4";
     /// LRU hash: [`FlowKey`](crate::flow::FlowKey) -> [`Flow`](crate::flow::Flow).
     pub const FLOWS_V4: &str = "flows_v4";
+    /// LPM trie: IPv6 podCIDR -> [`Route`](crate::route::Route).
+    pub const ROUTES_V6: &str = "routes_v6";
+    /// Hash: local pod's IPv6 address -> [`Endpoint`](crate::endpoint::Endpoint).
+    pub const ENDPOINTS_V6: &str = "endpoints_v6";
+    /// LRU hash: [`FlowKey`](crate::flow::FlowKey) -> [`Flow`](crate::flow::Flow).
+    pub const FLOWS_V6: &str = "flows_v6";
     /// Per-CPU array: [`verdict::index`](crate::verdict::index) -> [`Count`](crate::verdict::Count).
     pub const VERDICTS: &str = "verdicts";
     /// Array of one [`Settings`](crate::settings::Settings).

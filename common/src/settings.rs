@@ -4,7 +4,7 @@ use crate::addr::Block;
 
 /// Version of every layout in this crate. Raise it with any change of a map's key, value or meaning:
 /// an agent that finds another version in pinned maps starts afresh instead of misreading them.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// How many podCIDRs of one family a node may have.
 pub const MAX_POD_CIDRS: usize = 4;
@@ -47,6 +47,14 @@ pub struct Settings {
     pub pod_cidrs_v4: [Block<[u8; 4]>; MAX_POD_CIDRS],
     /// This node's own IPv6 podCIDRs.
     pub pod_cidrs_v6: [Block<[u8; 16]>; MAX_POD_CIDRS],
+}
+
+impl Settings {
+    /// True where every packet is the kernel's.
+    #[inline(always)]
+    pub fn is_off(&self) -> bool {
+        self.offload == Offload::Off as u8
+    }
 }
 
 const _: () = assert!(size_of::<Settings>() == 20 + 4 * 8 + 4 * 32);

@@ -95,7 +95,7 @@ verdicts! {
     NotIp = 2, "not_ip";
     /// Truncated, or its lengths, version or header checksum are wrong.
     Malformed = 3, "malformed";
-    /// Not addressed to this node's MAC: multicast, broadcast, or another station's.
+    /// Not from one station to this node: multicast, broadcast, another station's, or from no station.
     NotForUs = 4, "not_for_us";
     /// Its address is not in this node's own podCIDRs.
     NotPodTraffic = 5, "not_pod_traffic";
@@ -105,7 +105,7 @@ verdicts! {
     Fragment = 7, "fragment";
     /// Its TTL or hop limit ends here.
     TtlExpired = 8, "ttl_expired";
-    /// Neither TCP, UDP nor ICMP echo.
+    /// Neither TCP, UDP nor ICMP.
     Protocol = 9, "protocol";
     /// A TCP packet that opens a connection, or has no ACK.
     TcpOpening = 10, "tcp_opening";
@@ -133,6 +133,8 @@ verdicts! {
     OtherNextHop = 21, "other_next_hop";
     /// At an exit: the flow table would not take another entry.
     FlowTableFull = 22, "flow_table_full";
+    /// ICMP other than echo, and not an error about a flow that is confirmed in both directions.
+    Icmp = 23, "icmp";
 }
 
 impl Verdict {

@@ -1,16 +1,16 @@
 //! The entrances: a packet takes the fast path here, or is stamped and left to the kernel.
 
 use underpass_common::{
-    flow::{Direction, Entrance, Flow, FlowKey, WayOut},
+    flow::{Direction, Entrance, FlowKey, Tuple, WayOut},
     settings::{Offload, Settings},
     tag,
     verdict::{Hook, Verdict},
 };
 
 use crate::{
-    family::{Family, V4},
-    flow::{self, Cached, Now},
-    maps,
+    family::{Family, IpVersion, V4, V6},
+    flow::{self, Cached, Entry, Now},
+    icmp_error, maps,
     packet::Skb,
     parse::{Kind, Packet, parse},
     redirect, rewrite, stats,
@@ -24,41 +24,77 @@ const DROP: i32 = 2;
 
 /// Ingress of a pod's host-side veth.
 #[inline(always)]
-pub fn from_pod(skb: &Skb) -> i32 {
-    enter::<V4, FromPod>(skb)
+pub fn from_pod(skb: Skb) -> i32 {
+    enter::<FromPod>(skb)
 }
 
 /// Ingress of the uplink.
 #[inline(always)]
-pub fn from_wire(skb: &Skb) -> i32 {
-    enter::<V4, FromWire>(skb)
+pub fn from_wire(skb: Skb) -> i32 {
+    enter::<FromWire>(skb)
 }
 
 /// What differs between the two entrances.
-trait Side {
+pub trait Side {
     const HOOK: Hook;
 
     /// Where the packet came in, as far as a confirmation depends on it.
-    fn entrance<A>(skb: &Skb, packet: &Packet<A>) -> Entrance;
+    fn entrance<A>(skb: Skb, packet: &Packet<A>) -> Entrance;
     /// True where the packet belongs to this node's pods.
     fn is_pod_traffic<F: Family>(settings: &Settings, packet: &Packet<F::Addr>) -> bool;
     fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr>;
+    /// The flow of the packet that an ICMP error quotes, which went the other way; `None` where the
+    /// error is not its sender's to get.
+    fn quoted_key<F: Family>(
+        error: &Tuple<F::Addr>,
+        quoted: &Tuple<F::Addr>,
+    ) -> Option<FlowKey<F::Addr>>;
+    /// True where the kernel too would believe that an ICMP error comes from where it says.
+    fn is_from_there<F: Family>(skb: Skb, error: &Packet<F::Addr>) -> bool;
     /// This side's direction of a flow, and the opposite one.
-    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction);
+    fn directions(entry: Entry) -> (*mut Direction, *mut Direction);
     /// The way out as trie or endpoints have it now.
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict>;
     /// True where a packet may pass by the trie alone, without a confirmation.
     fn may_always<F: Family>(packet: &Packet<F::Addr>, entrance: &Entrance) -> bool;
     /// Leaves a note for the exit, beside the tag.
     fn note(entrance: Entrance);
-    fn redirect(skb: &Skb, way_out: &WayOut) -> i32;
+    fn redirect(skb: Skb, way_out: &WayOut) -> i32;
+}
+
+/// Each family on a stack of its own: both in one function would not fit BPF's 512 bytes.
+#[inline(always)]
+fn enter<S: Side>(skb: Skb) -> i32 {
+    match skb.family() {
+        Some(IpVersion::V4) => enter_v4::<S>(skb),
+        Some(IpVersion::V6) => enter_v6::<S>(skb),
+        None => {
+            // See `decide`.
+            skb.set_witness(tag::NONE);
+            let is_off = maps::settings().is_none_or(|settings| settings.is_off());
+            let verdict = if is_off { Verdict::Off } else { Verdict::NotIp };
+            stats::count(skb, S::HOOK, verdict);
+            NEXT
+        }
+    }
+}
+
+#[inline(never)]
+fn enter_v4<S: Side>(skb: Skb) -> i32 {
+    pass::<V4, S>(skb)
+}
+
+#[inline(never)]
+fn enter_v6<S: Side>(skb: Skb) -> i32 {
+    pass::<V6, S>(skb)
 }
 
 /// A packet's way: parse, flow, route, rewrite, redirect.
 #[inline(always)]
-fn enter<F: Family, S: Side>(skb: &Skb) -> i32 {
-    let (packet, way_out) = match decide::<F, S>(skb) {
-        Ok(decision) => decision,
+fn pass<F: Family, S: Side>(skb: Skb) -> i32 {
+    let mut packet = Packet::default();
+    let way_out = match decide::<F, S>(skb, &mut packet) {
+        Ok(way_out) => way_out,
         Err(verdict) => {
             stats::count(skb, S::HOOK, verdict);
             return NEXT;
@@ -75,36 +111,33 @@ fn enter<F: Family, S: Side>(skb: &Skb) -> i32 {
 
 /// Everything that can still say "the kernel's", before the first write.
 #[inline(always)]
-fn decide<F: Family, S: Side>(skb: &Skb) -> Result<(Packet<F::Addr>, WayOut), Verdict> {
+fn decide<F: Family, S: Side>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<WayOut, Verdict> {
     // Whatever stands there comes from a pod or from another hook of ours: it is no witness here.
     skb.set_witness(tag::NONE);
     let settings = maps::settings().ok_or(Verdict::Off)?;
-    if settings.offload == Offload::Off as u8 {
+    if settings.is_off() {
         return Err(Verdict::Off);
     }
-    let packet = parse::<F>(skb)?;
-    if !S::is_pod_traffic::<F>(settings, &packet) {
+    parse::<F>(skb, packet)?;
+    if !S::is_pod_traffic::<F>(settings, packet) {
         return Err(Verdict::NotPodTraffic);
     }
     if S::HOOK as u32 == Hook::FromWire as u32 && !skb.is_for_this_host() {
         return Err(Verdict::NotForUs);
     }
-    let entrance = S::entrance(skb, &packet);
-    let decision = route::<F, S>(skb, &packet, &entrance, settings);
-    match decision {
-        Ok(way_out) => Ok((packet, way_out)),
-        Err(verdict) => {
-            skb.set_witness(tag::tag(settings.tag_seed, &packet.tuple, &entrance));
-            S::note(entrance);
-            Err(verdict)
-        }
+    let entrance = S::entrance(skb, packet);
+    let decision = route::<F, S>(skb, packet, &entrance, settings);
+    if decision.is_err() {
+        skb.set_witness(tag::tag(settings.tag_seed, &packet.tuple, &entrance));
+        S::note(entrance);
     }
+    decision
 }
 
 /// The way out of a packet that may be fast.
 #[inline(always)]
 fn route<F: Family, S: Side>(
-    skb: &Skb,
+    skb: Skb,
     packet: &Packet<F::Addr>,
     entrance: &Entrance,
     settings: &Settings,
@@ -115,7 +148,7 @@ fn route<F: Family, S: Side>(
         }
         S::look_up::<F>(packet)?
     } else {
-        confirmed::<F, S>(packet, entrance, settings)?
+        confirmed::<F, S>(skb, packet, entrance, settings)?
     };
     if packet.hops <= 1 {
         return Err(Verdict::TtlExpired);
@@ -127,32 +160,39 @@ fn route<F: Family, S: Side>(
 /// The way out of a direction that the kernel has confirmed.
 #[inline(always)]
 fn confirmed<F: Family, S: Side>(
+    skb: Skb,
     packet: &Packet<F::Addr>,
     entrance: &Entrance,
     settings: &Settings,
 ) -> Result<WayOut, Verdict> {
     let now = Now::of(settings);
-    if packet.kind == Kind::Other {
-        return Err(Verdict::Protocol);
+    if packet.kind == Kind::IcmpError {
+        icmp_error::follow::<F, S>(skb, packet, entrance, &now)?;
+        if !S::is_from_there::<F>(skb, packet) {
+            return Err(Verdict::Icmp);
+        }
+        return S::look_up::<F>(packet);
     }
-    let flow = F::flow(&S::key::<F>(packet));
+    packet.kind.names_flow()?;
+    let entry = Entry::find::<F>(&S::key::<F>(packet));
     if let Kind::Tcp(flags) = packet.kind
         && (flags.is_syn() || !flags.is_ack())
     {
-        if let Some(flow) = flow
+        if let Some(entry) = entry
             && flags.is_syn()
         {
-            let (own, other) = S::directions(flow);
+            let (own, other) = S::directions(entry);
             flow::forget_on_syn(own, other, flags.is_ack());
         }
         return Err(Verdict::TcpOpening);
     }
-    let (own, _) = S::directions(flow.ok_or(Verdict::Unconfirmed)?);
-    match flow::way_out(own, entrance, packet.kind, now)? {
+    let entry = entry.ok_or(Verdict::Unconfirmed)?;
+    let (own, _) = S::directions(entry);
+    match flow::way_out(entry, own, entrance, packet.kind, now)? {
         Cached::Fresh(way_out) => Ok(way_out),
         Cached::Outdated => {
             let way_out = S::look_up::<F>(packet)?;
-            flow::refresh(own, way_out, now);
+            flow::refresh(entry, own, way_out, now);
             Ok(way_out)
         }
     }
@@ -164,7 +204,7 @@ impl Side for FromPod {
     const HOOK: Hook = Hook::FromPod;
 
     #[inline(always)]
-    fn entrance<A>(skb: &Skb, packet: &Packet<A>) -> Entrance {
+    fn entrance<A>(skb: Skb, packet: &Packet<A>) -> Entrance {
         Entrance {
             ifindex: skb.ifindex(),
             mac: packet.dst_mac,
@@ -183,8 +223,22 @@ impl Side for FromPod {
     }
 
     #[inline(always)]
-    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction) {
-        (flow::egress(flow), flow::ingress(flow))
+    fn quoted_key<F: Family>(
+        error: &Tuple<F::Addr>,
+        quoted: &Tuple<F::Addr>,
+    ) -> Option<FlowKey<F::Addr>> {
+        (quoted.dst == error.src && quoted.src == error.dst).then(|| quoted.to_pod())
+    }
+
+    /// The entrance of the confirmed direction tells whose packets these are.
+    #[inline(always)]
+    fn is_from_there<F: Family>(_: Skb, _: &Packet<F::Addr>) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn directions(entry: Entry) -> (*mut Direction, *mut Direction) {
+        (entry.egress(), entry.ingress())
     }
 
     #[inline(always)]
@@ -214,7 +268,7 @@ impl Side for FromPod {
     }
 
     #[inline(always)]
-    fn redirect(skb: &Skb, way_out: &WayOut) -> i32 {
+    fn redirect(skb: Skb, way_out: &WayOut) -> i32 {
         redirect::to_wire(skb, way_out)
     }
 }
@@ -225,7 +279,7 @@ impl Side for FromWire {
     const HOOK: Hook = Hook::FromWire;
 
     #[inline(always)]
-    fn entrance<A>(_: &Skb, _: &Packet<A>) -> Entrance {
+    fn entrance<A>(_: Skb, _: &Packet<A>) -> Entrance {
         Entrance::WIRE
     }
 
@@ -239,9 +293,24 @@ impl Side for FromWire {
         packet.tuple.to_pod()
     }
 
+    /// Not only the far pod reports errors: any router on the way does.
     #[inline(always)]
-    fn directions(flow: *mut Flow) -> (*mut Direction, *mut Direction) {
-        (flow::ingress(flow), flow::egress(flow))
+    fn quoted_key<F: Family>(
+        error: &Tuple<F::Addr>,
+        quoted: &Tuple<F::Addr>,
+    ) -> Option<FlowKey<F::Addr>> {
+        (quoted.src == error.dst).then(|| quoted.from_pod())
+    }
+
+    #[inline(never)]
+    fn is_from_there<F: Family>(skb: Skb, error: &Packet<F::Addr>) -> bool {
+        let Tuple { src, dst, .. } = &error.tuple;
+        F::may_be_source(src) && skb.leads_here(&mut F::fib_question(dst, src))
+    }
+
+    #[inline(always)]
+    fn directions(entry: Entry) -> (*mut Direction, *mut Direction) {
+        (entry.ingress(), entry.egress())
     }
 
     #[inline(always)]
@@ -261,7 +330,7 @@ impl Side for FromWire {
     fn note(_: Entrance) {}
 
     #[inline(always)]
-    fn redirect(skb: &Skb, way_out: &WayOut) -> i32 {
+    fn redirect(skb: Skb, way_out: &WayOut) -> i32 {
         redirect::to_pod(skb, way_out)
     }
 }

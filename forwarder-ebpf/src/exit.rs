@@ -2,79 +2,119 @@
 
 use underpass_common::{
     endpoint::Endpoint,
-    flow::{Direction, Entrance, Flow, FlowKey, WayOut},
+    flow::{Direction, Entrance, FlowKey, WayOut},
     pod::PodState,
-    settings::{Offload, Settings},
+    settings::Settings,
     tag,
     verdict::{Hook, Verdict},
 };
 
 use crate::{
     entrance::NEXT,
-    family::{Family, V4},
-    flow::{self, Now, Witnessed},
+    family::{Family, IpVersion, V4, V6},
+    flow::{self, Entry, Now, Witnessed},
     maps,
     packet::Skb,
-    parse::{Kind, Packet, parse},
+    parse::{Packet, parse},
     stats,
 };
 
 /// Egress of the uplink.
 #[inline(always)]
-pub fn to_wire(skb: &Skb) -> i32 {
-    leave(skb, Hook::ToWire, observe_to_wire::<V4>)
+pub fn to_wire(skb: Skb) -> i32 {
+    leave::<ToWire>(skb)
 }
 
 /// Egress of a pod's host-side veth.
 #[inline(always)]
-pub fn to_pod(skb: &Skb) -> i32 {
-    leave(skb, Hook::ToPod, observe_to_pod::<V4>)
+pub fn to_pod(skb: Skb) -> i32 {
+    leave::<ToPod>(skb)
+}
+
+/// What differs between the two exits.
+trait Side {
+    const HOOK: Hook;
+
+    /// Looks at what the kernel sends. Both ways out of it are a verdict.
+    fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict>;
 }
 
 /// An exit only watches. Fast packets have been counted at the entrance and pass at once.
 #[inline(always)]
-fn leave(skb: &Skb, hook: Hook, observe: impl FnOnce(&Skb, u16) -> Verdict) -> i32 {
+fn leave<S: Side>(skb: Skb) -> i32 {
     let witness = skb.witness();
     if witness != tag::NONE {
         // It has served: nobody behind us should find it.
         skb.set_witness(tag::NONE);
     }
     if witness & tag::FAST == 0 {
-        let verdict = observe(skb, witness);
-        stats::count(skb, hook, verdict);
+        let verdict = match skb.family() {
+            Some(IpVersion::V4) => Ok(leave_v4::<S>(skb, witness)),
+            Some(IpVersion::V6) => Ok(leave_v6::<S>(skb, witness)),
+            None => settings().map(|_| Verdict::NotIp),
+        };
+        let (Ok(verdict) | Err(verdict)) = verdict;
+        stats::count(skb, S::HOOK, verdict);
     }
     NEXT
 }
 
-#[inline(always)]
-fn observe_to_wire<F: Family>(skb: &Skb, witness: u16) -> Verdict {
-    match try_to_wire::<F>(skb, witness) {
-        Ok(verdict) | Err(verdict) => verdict,
+/// Each family on a stack of its own, as at the entrances.
+#[inline(never)]
+fn leave_v4<S: Side>(skb: Skb, witness: u16) -> Verdict {
+    let (Ok(verdict) | Err(verdict)) = S::observe::<V4>(skb, witness);
+    verdict
+}
+
+#[inline(never)]
+fn leave_v6<S: Side>(skb: Skb, witness: u16) -> Verdict {
+    let (Ok(verdict) | Err(verdict)) = S::observe::<V6>(skb, witness);
+    verdict
+}
+
+struct ToWire;
+
+impl Side for ToWire {
+    const HOOK: Hook = Hook::ToWire;
+
+    #[inline(always)]
+    fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
+        try_to_wire::<F>(skb, witness)
+    }
+}
+
+struct ToPod;
+
+impl Side for ToPod {
+    const HOOK: Hook = Hook::ToPod;
+
+    #[inline(always)]
+    fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
+        try_to_pod::<F>(skb, witness)
     }
 }
 
 #[inline(always)]
-fn try_to_wire<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let (settings, now, packet) = read::<F>(skb)?;
+fn try_to_wire<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
+    let mut packet = Packet::default();
+    let (settings, now) = read::<F>(skb, &mut packet)?;
     if !F::is_own(settings, &packet.tuple.src) {
         return Err(Verdict::NotPodTraffic);
     }
-    if packet.kind == Kind::Other {
-        return Err(Verdict::Protocol);
-    }
+    packet.kind.names_flow()?;
     let key = packet.tuple.from_pod();
-    let flow = F::flow(&key);
+    let entry = Entry::find::<F>(&key);
     let entrance = entrance_of::<F>(&packet.tuple.src);
     if witness != tag::tag(settings.tag_seed, &packet.tuple, &entrance) {
-        return Err(unwitnessed(flow));
+        return Err(unwitnessed(entry));
     }
     let Some(route) = F::route(packet.tuple.dst).filter(|route| !route.is_kernels()) else {
         return Err(Verdict::NoRoute);
     };
     let way_out = WayOut::from(*route);
     if way_out != sent::<F>(skb, &packet) {
-        if let Some(flow) = flow {
-            flow::clear(flow::egress(flow));
+        if let Some(entry) = entry {
+            flow::clear(entry.egress());
         }
         return Err(Verdict::OtherNextHop);
     }
@@ -83,36 +123,24 @@ fn try_to_wire<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
         entrance,
         kind: packet.kind,
     };
-    let new = Flow {
-        egress: witnessed.direction(now),
-        ingress: NO_DIRECTION,
-    };
-    confirm::<F>(&key, flow, &new, |flow| {
-        witnessed.confirm(flow::egress(flow), now);
-    })
+    confirm::<F>(&key, entry, Entry::egress, &witnessed, now)
 }
 
 #[inline(always)]
-fn observe_to_pod<F: Family>(skb: &Skb, witness: u16) -> Verdict {
-    match try_to_pod::<F>(skb, witness) {
-        Ok(verdict) | Err(verdict) => verdict,
-    }
-}
-
-#[inline(always)]
-fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let (settings, now, packet) = read::<F>(skb)?;
+fn try_to_pod<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
+    let mut packet = Packet::default();
+    let (settings, now) = read::<F>(skb, &mut packet)?;
     if !F::is_own(settings, &packet.tuple.dst) {
         return Err(Verdict::NotPodTraffic);
     }
     let key = packet.tuple.to_pod();
     // Without ports the key would be that of a ping with the identifier 0.
-    let flow = match packet.kind {
-        Kind::Other => None,
-        _ => F::flow(&key),
+    let entry = match packet.kind.names_flow() {
+        Ok(()) => Entry::find::<F>(&key),
+        Err(_) => None,
     };
     if witness != tag::tag(settings.tag_seed, &packet.tuple, &Entrance::WIRE) {
-        return Err(unwitnessed(flow));
+        return Err(unwitnessed(entry));
     }
     let endpoint = endpoint(skb, &packet)?;
     if F::endpoint(&packet.tuple.dst).is_none_or(|known| *known != endpoint)
@@ -120,44 +148,33 @@ fn try_to_pod<F: Family>(skb: &Skb, witness: u16) -> Result<Verdict, Verdict> {
     {
         return Err(Verdict::NoEndpoint);
     }
-    if packet.kind == Kind::Other {
-        return Err(Verdict::Protocol);
-    }
+    packet.kind.names_flow()?;
     let witnessed = Witnessed {
         way_out: endpoint.into(),
         entrance: Entrance::WIRE,
         kind: packet.kind,
     };
-    let new = Flow {
-        egress: NO_DIRECTION,
-        ingress: witnessed.direction(now),
-    };
-    confirm::<F>(&key, flow, &new, |flow| {
-        witnessed.confirm(flow::ingress(flow), now);
-    })
+    confirm::<F>(&key, entry, Entry::ingress, &witnessed, now)
 }
-
-const NO_DIRECTION: Direction = Direction {
-    generation: 0,
-    epoch: 0,
-    way_out: WayOut {
-        ifindex: 0,
-        dst_mac: [0; 6],
-        src_mac: [0; 6],
-    },
-    entrance: Entrance::WIRE,
-    confirmed: underpass_common::flow::confirmed::NO,
-    _pad: [0; 3],
-};
 
 /// Settings and packet, where offload is on and the packet can be read.
 #[inline(always)]
-fn read<F: Family>(skb: &Skb) -> Result<(&'static Settings, Now, Packet<F::Addr>), Verdict> {
-    let settings = maps::settings().ok_or(Verdict::Off)?;
-    if settings.offload == Offload::Off as u8 {
-        return Err(Verdict::Off);
-    }
-    Ok((settings, Now::of(settings), parse::<F>(skb)?))
+fn read<F: Family>(
+    skb: Skb,
+    packet: &mut Packet<F::Addr>,
+) -> Result<(&'static Settings, Now), Verdict> {
+    let settings = settings()?;
+    let now = Now::of(settings);
+    parse::<F>(skb, packet)?;
+    Ok((settings, now))
+}
+
+/// The settings, where offload is on.
+#[inline(always)]
+fn settings() -> Result<&'static Settings, Verdict> {
+    maps::settings()
+        .filter(|settings| !settings.is_off())
+        .ok_or(Verdict::Off)
 }
 
 /// Where a packet with this source must have come in: at the pod's own veth where that is known, so
@@ -180,17 +197,17 @@ fn entrance_of<F: Family>(src: &F::Addr) -> Entrance {
 /// Guard 2: somebody else, NAT, sends packets of this tuple. What was confirmed is no longer true,
 /// and the answers to these packets need the kernel too.
 #[inline(always)]
-fn unwitnessed(flow: Option<*mut Flow>) -> Verdict {
-    if let Some(flow) = flow {
-        flow::clear(flow::egress(flow));
-        flow::clear(flow::ingress(flow));
+fn unwitnessed(entry: Option<Entry>) -> Verdict {
+    if let Some(entry) = entry {
+        flow::clear(entry.egress());
+        flow::clear(entry.ingress());
     }
     Verdict::Unwitnessed
 }
 
 /// The way out that the kernel itself took.
 #[inline(always)]
-fn sent<F: Family>(skb: &Skb, packet: &Packet<F::Addr>) -> WayOut {
+fn sent<F: Family>(skb: Skb, packet: &Packet<F::Addr>) -> WayOut {
     WayOut {
         ifindex: skb.ifindex(),
         dst_mac: packet.dst_mac,
@@ -201,7 +218,7 @@ fn sent<F: Family>(skb: &Skb, packet: &Packet<F::Addr>) -> WayOut {
 /// The endpoint that the kernel's own frame shows. A bridge floods frames to MACs it has forgotten:
 /// only the port whose far end has that MAC is the right one.
 #[inline(always)]
-fn endpoint<A>(skb: &Skb, packet: &Packet<A>) -> Result<Endpoint, Verdict> {
+fn endpoint<A>(skb: Skb, packet: &Packet<A>) -> Result<Endpoint, Verdict> {
     let ifindex = skb.ifindex();
     // SAFETY: read at once; the agent replaces entries as a whole.
     let pod = unsafe { maps::PODS.get(ifindex) }.ok_or(Verdict::NoEndpoint)?;
@@ -218,20 +235,20 @@ fn endpoint<A>(skb: &Skb, packet: &Packet<A>) -> Result<Endpoint, Verdict> {
     })
 }
 
-/// Confirms a direction in the flow's entry, or makes one.
+/// Confirms a direction in the flow's entry. Where there is none yet, one without a confirmation is
+/// made first.
 #[inline(always)]
 fn confirm<F: Family>(
     key: &FlowKey<F::Addr>,
-    flow: Option<*mut Flow>,
-    new: &Flow,
-    write: impl FnOnce(*mut Flow),
+    entry: Option<Entry>,
+    direction: impl FnOnce(Entry) -> *mut Direction,
+    witnessed: &Witnessed,
+    now: Now,
 ) -> Result<Verdict, Verdict> {
-    let flow = match flow {
-        Some(flow) => flow,
-        None if F::new_flow(key, new).is_ok() => return Ok(Verdict::Confirmed),
-        // Another CPU made it meanwhile, or there is no room.
-        None => F::flow(key).ok_or(Verdict::FlowTableFull)?,
+    let entry = match entry {
+        Some(entry) => entry,
+        None => Entry::make::<F>(key).ok_or(Verdict::FlowTableFull)?,
     };
-    write(flow);
+    witnessed.confirm(entry, direction(entry), now);
     Ok(Verdict::Confirmed)
 }

@@ -1,15 +1,18 @@
 //! The confirmation rule: a direction of a flow is fast once the kernel has been seen to forward a
 //! packet of it.
 
-use core::ptr::{addr_of, addr_of_mut};
+use core::{
+    mem::transmute,
+    ptr::{addr_of, addr_of_mut},
+};
 
 use underpass_common::{
-    flow::{Direction, Entrance, Flow, WayOut, confirmed},
+    flow::{Direction, Entrance, Flow, FlowKey, WayOut, confirmed},
     settings::Settings,
     verdict::Verdict,
 };
 
-use crate::parse::Kind;
+use crate::{family::Family, parse::Kind};
 
 /// What a lookup of a confirmed direction yields.
 pub enum Cached {
@@ -36,6 +39,34 @@ macro_rules! store {
     };
 }
 
+/// A structure that is shared likewise, in words: as a whole it would be loaded byte by byte, for the
+/// sake of the MACs in it.
+macro_rules! load_words {
+    ($place:expr, $type:ty) => {{
+        const WORDS: usize = size_of::<$type>() / 4;
+        // SAFETY: as for `load!`. The structures are plain bytes, without padding and aligned to
+        // words (asserted in `underpass-common`).
+        unsafe {
+            let words: [u32; WORDS] = addr_of!($place).cast::<[u32; WORDS]>().read_volatile();
+            transmute::<[u32; WORDS], $type>(words)
+        }
+    }};
+}
+
+/// Likewise written.
+macro_rules! store_words {
+    ($place:expr, $type:ty, $value:expr) => {{
+        const WORDS: usize = size_of::<$type>() / 4;
+        // SAFETY: as for `load_words!`.
+        unsafe {
+            let words = transmute::<$type, [u32; WORDS]>($value);
+            addr_of_mut!($place)
+                .cast::<[u32; WORDS]>()
+                .write_volatile(words);
+        }
+    }};
+}
+
 /// The settings' counters. Taken before anything is looked up: the agent raises them after it has
 /// changed a route or an endpoint, so what is found afterwards is at least as new as they say.
 #[derive(Clone, Copy)]
@@ -54,10 +85,87 @@ impl Now {
     }
 }
 
+/// A flow's entry in the table. Other CPUs write to it, and the kernel gives it to another flow when
+/// it evicts this one: see [`Flow::key_check`].
+#[derive(Clone, Copy)]
+pub struct Entry {
+    flow: *mut Flow,
+    key_check: u32,
+}
+
+impl Entry {
+    /// The entry of that key, where there is one.
+    #[inline(always)]
+    pub fn find<F: Family>(key: &FlowKey<F::Addr>) -> Option<Self> {
+        Some(Self {
+            flow: F::flow(key)?,
+            key_check: key.check(),
+        })
+    }
+
+    /// An entry for that key, of which nothing is confirmed yet. `None`: there is no room.
+    #[inline(always)]
+    pub fn make<F: Family>(key: &FlowKey<F::Addr>) -> Option<Self> {
+        let new = Flow {
+            key_check: key.check(),
+            ..NOTHING_CONFIRMED
+        };
+        // Fails also where another CPU has made it meanwhile; then that one is found.
+        let _ = F::new_flow(key, &new);
+        Self::find::<F>(key)
+    }
+
+    /// False where the entry has become another flow's since it was found.
+    #[inline(always)]
+    fn is_still_there(self) -> bool {
+        load!((*self.flow).key_check) == self.key_check
+    }
+
+    /// From the pod to the wire.
+    #[inline(always)]
+    pub fn egress(self) -> *mut Direction {
+        // SAFETY: only the address is taken.
+        unsafe { addr_of_mut!((*self.flow).egress) }
+    }
+
+    /// From the wire to the pod.
+    #[inline(always)]
+    pub fn ingress(self) -> *mut Direction {
+        // SAFETY: only the address is taken.
+        unsafe { addr_of_mut!((*self.flow).ingress) }
+    }
+}
+
+const NOTHING_CONFIRMED: Flow = Flow {
+    key_check: 0,
+    egress: NO_DIRECTION,
+    ingress: NO_DIRECTION,
+};
+
+const NO_DIRECTION: Direction = Direction {
+    generation: 0,
+    epoch: 0,
+    way_out: WayOut {
+        ifindex: 0,
+        dst_mac: [0; 6],
+        src_mac: [0; 6],
+    },
+    entrance: Entrance::WIRE,
+    confirmed: confirmed::NO,
+    _pad: [0; 3],
+};
+
+/// True for a direction that the kernel has confirmed, whoever may use it.
+#[inline(always)]
+pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
+    load!((*direction).confirmed) != confirmed::NO && load!((*direction).epoch) == now.epoch
+}
+
 /// The way out of a direction that is confirmed for packets of this kind from this entrance; `Err`
 /// says why it is the kernel's.
 #[inline(always)]
 pub fn way_out(
+    entry: Entry,
     direction: *mut Direction,
     entrance: &Entrance,
     kind: Kind,
@@ -68,10 +176,10 @@ pub fn way_out(
         return Err(Verdict::Unconfirmed);
     }
     let generation = load!((*direction).generation);
-    let way_out = load!((*direction).way_out);
-    let confirmed_entrance = load!((*direction).entrance);
+    let way_out = load_words!((*direction).way_out, WayOut);
+    let confirmed_entrance = load_words!((*direction).entrance, Entrance);
     // See `Direction`: 0 means "being written", and a change between the two looks a torn copy.
-    if generation == 0 || load!((*direction).generation) != generation {
+    if generation == 0 || load!((*direction).generation) != generation || !entry.is_still_there() {
         return Err(Verdict::Unconfirmed);
     }
     if confirmed_entrance != *entrance {
@@ -96,10 +204,20 @@ pub fn way_out(
 
 /// Stores a way out that was looked up again.
 #[inline(always)]
-pub fn refresh(direction: *mut Direction, way_out: WayOut, now: Now) {
+pub fn refresh(entry: Entry, direction: *mut Direction, way_out: WayOut, now: Now) {
     store!((*direction).generation, 0);
-    store!((*direction).way_out, way_out);
+    store_words!((*direction).way_out, WayOut, way_out);
     store!((*direction).generation, now.generation);
+    give_back(entry, direction);
+}
+
+/// What was written into an entry that has become another flow's meanwhile is not true of that one:
+/// it is to be confirmed anew.
+#[inline(always)]
+fn give_back(entry: Entry, direction: *mut Direction) {
+    if !entry.is_still_there() {
+        store!((*direction).confirmed, confirmed::NO);
+    }
 }
 
 /// Takes a direction off the fast path.
@@ -136,41 +254,15 @@ impl Witnessed {
         }
     }
 
-    /// Writes it into an entry that is there.
+    /// Writes it into the flow's entry.
     #[inline(always)]
-    pub fn confirm(&self, direction: *mut Direction, now: Now) {
+    pub fn confirm(&self, entry: Entry, direction: *mut Direction, now: Now) {
         store!((*direction).generation, 0);
-        store!((*direction).way_out, self.way_out);
-        store!((*direction).entrance, self.entrance);
+        store_words!((*direction).way_out, WayOut, self.way_out);
+        store_words!((*direction).entrance, Entrance, self.entrance);
         store!((*direction).epoch, now.epoch);
         store!((*direction).confirmed, self.confirmation());
         store!((*direction).generation, now.generation);
+        give_back(entry, direction);
     }
-
-    /// The same for an entry that is still to be made.
-    #[inline(always)]
-    pub fn direction(&self, now: Now) -> Direction {
-        Direction {
-            generation: now.generation,
-            epoch: now.epoch,
-            way_out: self.way_out,
-            entrance: self.entrance,
-            confirmed: self.confirmation(),
-            _pad: [0; 3],
-        }
-    }
-}
-
-/// The two directions of an entry, without a reference to memory that other CPUs write.
-#[inline(always)]
-pub fn egress(flow: *mut Flow) -> *mut Direction {
-    // SAFETY: only the address is taken.
-    unsafe { addr_of_mut!((*flow).egress) }
-}
-
-/// See [`egress`].
-#[inline(always)]
-pub fn ingress(flow: *mut Flow) -> *mut Direction {
-    // SAFETY: only the address is taken.
-    unsafe { addr_of_mut!((*flow).ingress) }
 }

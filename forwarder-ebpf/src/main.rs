@@ -5,6 +5,8 @@
 //! way out is "the kernel's", with the packet untouched; after it a packet is redirected or dropped.
 #![no_std]
 #![no_main]
+// Loads and stores at any address: see `packet`.
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     reason = "`#[classifier]` drops the docs of the programs"
@@ -14,6 +16,7 @@ mod entrance;
 mod exit;
 mod family;
 mod flow;
+mod icmp_error;
 mod maps;
 mod packet;
 mod parse;
@@ -27,25 +30,25 @@ use packet::Skb;
 /// Ingress of a pod's host-side veth: what a pod sends.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
-    entrance::from_pod(&Skb::new(&ctx))
+    entrance::from_pod(Skb::new(&ctx))
 }
 
 /// Egress of the uplink: what the kernel sends to other nodes.
 #[classifier]
 pub fn to_wire(ctx: TcContext) -> i32 {
-    exit::to_wire(&Skb::new(&ctx))
+    exit::to_wire(Skb::new(&ctx))
 }
 
 /// Ingress of the uplink: what other nodes send.
 #[classifier]
 pub fn from_wire(ctx: TcContext) -> i32 {
-    entrance::from_wire(&Skb::new(&ctx))
+    entrance::from_wire(Skb::new(&ctx))
 }
 
 /// Egress of a pod's host-side veth: what the kernel delivers to a pod.
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
-    exit::to_pod(&Skb::new(&ctx))
+    exit::to_pod(Skb::new(&ctx))
 }
 
 #[cfg(not(test))]

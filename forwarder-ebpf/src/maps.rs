@@ -34,6 +34,15 @@ pub static ENDPOINTS_V4: HashMap<[u8; 4], Endpoint, MAX_PODS> = HashMap::new();
 #[btf_map(name = "flows_v4")]
 pub static FLOWS_V4: LruHashMap<FlowKey<[u8; 4]>, Flow, MAX_FLOWS> = LruHashMap::new();
 
+#[btf_map(name = "routes_v6")]
+pub static ROUTES_V6: LpmTrie<[u8; 16], Route, MAX_ROUTES> = LpmTrie::new();
+
+#[btf_map(name = "endpoints_v6")]
+pub static ENDPOINTS_V6: HashMap<[u8; 16], Endpoint, MAX_PODS> = HashMap::new();
+
+#[btf_map(name = "flows_v6")]
+pub static FLOWS_V6: LruHashMap<FlowKey<[u8; 16]>, Flow, MAX_FLOWS> = LruHashMap::new();
+
 #[btf_map(name = "verdicts")]
 pub static VERDICTS: PerCpuArray<Count, { COUNTS as usize }> = PerCpuArray::new();
 

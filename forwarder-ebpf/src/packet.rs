@@ -1,12 +1,22 @@
 //! Access to a packet and its metadata. The only place that touches raw packet memory: everything
 //! above works on values.
 
+use core::arch::asm;
+
 use aya_ebpf::{
-    bindings::__sk_buff,
-    helpers::{bpf_check_mtu, bpf_skb_change_tail, bpf_skb_pull_data},
+    bindings::{
+        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
+        bpf_fib_lookup__bindgen_ty_1, bpf_fib_lookup__bindgen_ty_2, bpf_fib_lookup__bindgen_ty_3,
+        bpf_fib_lookup__bindgen_ty_4, bpf_fib_lookup__bindgen_ty_5,
+    },
+    helpers::{
+        bpf_check_mtu, bpf_csum_update, bpf_fib_lookup, bpf_skb_change_tail, bpf_skb_pull_data,
+    },
     programs::TcContext,
 };
 use underpass_common::addr::Mac;
+
+use crate::family::{Family as _, IpVersion, V4, V6};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -15,6 +25,7 @@ pub const ETHERNET: usize = 14;
 const PACKET_HOST: u32 = 0;
 
 /// A packet at one of the TC hooks.
+#[derive(Clone, Copy)]
 pub struct Skb {
     skb: *mut __sk_buff,
 }
@@ -38,63 +49,95 @@ impl Skb {
 
     /// Length of the packet in bytes, Ethernet header included; of a segment train, all of it.
     #[inline(always)]
-    pub fn len(&self) -> u32 {
+    pub fn len(self) -> u32 {
         // SAFETY: the kernel passes a valid context; it turns these reads into reads of the skb.
         unsafe { (*self.skb).len }
     }
 
-    /// EtherType in network order, as it stands in memory.
+    /// The IP version that the kernel takes it for; `None`: it is no IP packet, or a VLAN tag travels
+    /// beside it.
     #[inline(always)]
-    pub fn protocol(&self) -> u32 {
+    pub fn family(self) -> Option<IpVersion> {
+        const V4_TYPE: u32 = V4::ETHERTYPE.to_be() as u32;
+        const V6_TYPE: u32 = V6::ETHERTYPE.to_be() as u32;
         // SAFETY: see `len`.
-        unsafe { (*self.skb).protocol }
-    }
-
-    /// True where a VLAN tag travels beside the packet.
-    #[inline(always)]
-    pub fn is_vlan_tagged(&self) -> bool {
-        // SAFETY: see `len`.
-        unsafe { (*self.skb).vlan_present != 0 }
+        let (ethertype, is_tagged) =
+            unsafe { ((*self.skb).protocol, (*self.skb).vlan_present != 0) };
+        match ethertype {
+            _ if is_tagged => None,
+            V4_TYPE => Some(IpVersion::V4),
+            V6_TYPE => Some(IpVersion::V6),
+            _ => None,
+        }
     }
 
     /// True where the frame is addressed to the receiving device's own MAC.
     #[inline(always)]
-    pub fn is_for_this_host(&self) -> bool {
+    pub fn is_for_this_host(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
     }
 
     /// The device whose hook this is.
     #[inline(always)]
-    pub fn ifindex(&self) -> u32 {
+    pub fn ifindex(self) -> u32 {
         // SAFETY: see `len`.
         unsafe { (*self.skb).ifindex }
     }
 
     /// Payload bytes of each segment of a train; 0 for a single packet.
     #[inline(always)]
-    pub fn gso_size(&self) -> u32 {
+    pub fn gso_size(self) -> u32 {
         // SAFETY: see `len`.
         unsafe { (*self.skb).gso_size }
     }
 
     /// The witness: see `underpass_common::tag`.
     #[inline(always)]
-    pub fn witness(&self) -> u16 {
+    pub fn witness(self) -> u16 {
         // SAFETY: see `len`.
         unsafe { (*self.skb).tc_index as u16 }
     }
 
     #[inline(always)]
-    pub fn set_witness(&self, witness: u16) {
+    pub fn set_witness(self, witness: u16) {
         // SAFETY: see `len`; `tc_index` is writable at TC hooks.
         unsafe { (*self.skb).tc_index = u32::from(witness) }
+    }
+
+    /// Sets the packet's priority among those that wait in a queueing discipline.
+    #[inline(always)]
+    pub fn set_priority(self, priority: u32) {
+        // SAFETY: see `len`; `priority` is writable at TC hooks.
+        unsafe { (*self.skb).priority = priority }
+    }
+
+    /// Adds to the sum over the packet that the NIC has made, where it has made one
+    /// (CHECKSUM_COMPLETE).
+    #[inline(always)]
+    pub fn add_to_sum(self, change: u32) {
+        // SAFETY: a helper on our own context; it fails where there is no sum.
+        unsafe { bpf_csum_update(self.skb, change) };
+    }
+
+    /// True where the kernel would send a packet that answers this question out of the device whose
+    /// hook this is, as seen from that device: the reverse path check of RFC 3704.
+    #[inline(always)]
+    pub fn leads_here(self, question: &mut bpf_fib_lookup) -> bool {
+        let ifindex = self.ifindex();
+        question.ifindex = ifindex;
+        let size = size_of::<bpf_fib_lookup>() as i32;
+        // SAFETY: a helper on our own context; `question` outlives the call.
+        let answer = unsafe { bpf_fib_lookup(self.skb.cast(), question, size, 0) };
+        let is_way = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
+            || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH);
+        is_way && question.ifindex == ifindex
     }
 
     /// The packet's bytes, at least the first `wanted` of them in linear memory where the packet is
     /// that long.
     #[inline(always)]
-    pub fn frame(&self, wanted: usize) -> Frame {
+    pub fn frame(self, wanted: usize) -> Frame {
         let frame = self.linear();
         if frame.start + wanted <= frame.end || self.len() < wanted as u32 {
             return frame;
@@ -105,7 +148,7 @@ impl Skb {
     }
 
     #[inline(always)]
-    fn linear(&self) -> Frame {
+    fn linear(self) -> Frame {
         // SAFETY: see `len`.
         unsafe {
             Frame {
@@ -117,7 +160,7 @@ impl Skb {
 
     /// Cuts what stands behind `len` bytes off.
     #[inline(always)]
-    pub fn trim(&self, len: u32) -> Result<(), OutOfBounds> {
+    pub fn trim(self, len: u32) -> Result<(), OutOfBounds> {
         // SAFETY: a helper on our own context.
         match unsafe { bpf_skb_change_tail(self.skb, len, 0) } {
             0 => Ok(()),
@@ -128,7 +171,7 @@ impl Skb {
     /// The MTU of a device, in bytes of the IP packet, and whether this packet fits it (a segment
     /// train always does). `None`: there is no such device.
     #[inline(always)]
-    pub fn check_mtu(&self, ifindex: u32) -> Option<(u32, bool)> {
+    pub fn check_mtu(self, ifindex: u32) -> Option<(u32, bool)> {
         let mut mtu = 0u32;
         // SAFETY: a helper on our own context; `mtu` outlives the call.
         let answer = unsafe { bpf_check_mtu(self.skb.cast(), ifindex, &mut mtu, 0, 0) };
@@ -136,59 +179,115 @@ impl Skb {
     }
 }
 
+/// A question for [`Skb::leads_here`] that is still to be filled with addresses.
+#[inline(always)]
+pub fn fib_question(family: u8) -> bpf_fib_lookup {
+    bpf_fib_lookup {
+        family,
+        l4_protocol: 0,
+        sport: 0,
+        dport: 0,
+        __bindgen_anon_1: bpf_fib_lookup__bindgen_ty_1 { tot_len: 0 },
+        ifindex: 0,
+        __bindgen_anon_2: bpf_fib_lookup__bindgen_ty_2 { flowinfo: 0 },
+        __bindgen_anon_3: bpf_fib_lookup__bindgen_ty_3 { ipv6_src: [0; 4] },
+        __bindgen_anon_4: bpf_fib_lookup__bindgen_ty_4 { ipv6_dst: [0; 4] },
+        __bindgen_anon_5: bpf_fib_lookup__bindgen_ty_5 { tbid: 0 },
+        smac: [0; 6],
+        dmac: [0; 6],
+    }
+}
+
+/// `N` bytes of a packet that lie in its linear part: their bounds were checked when they were taken.
+#[derive(Clone, Copy)]
+pub struct Bytes<const N: usize> {
+    place: *mut u8,
+}
+
 impl Frame {
-    /// A pointer to `T` at `offset`, where all of it lies in the packet.
+    /// The `N` bytes at `offset`.
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Result<*mut T, OutOfBounds> {
-        if self.start + offset + size_of::<T>() > self.end {
+    pub fn bytes<const N: usize>(&self, offset: usize) -> Result<Bytes<N>, OutOfBounds> {
+        if self.start + offset + N > self.end {
             return Err(OutOfBounds);
         }
-        Ok((self.start + offset) as *mut T)
+        Ok(Bytes {
+            place: (self.start + offset) as *mut u8,
+        })
     }
+}
 
-    /// The value at `offset`. `T` must be plain bytes: any bit pattern may stand there.
-    #[inline(always)]
-    pub fn read<T: Copy>(&self, offset: usize) -> Result<T, OutOfBounds> {
-        // SAFETY: in bounds by `at`; unaligned reads are allowed for.
-        Ok(unsafe { self.at::<T>(offset)?.read_unaligned() })
-    }
-
-    /// Writes `value` at `offset`.
-    #[inline(always)]
-    pub fn write<T: Copy>(&self, offset: usize, value: T) -> Result<(), OutOfBounds> {
-        // SAFETY: in bounds by `at`; unaligned writes are allowed for.
-        unsafe { self.at::<T>(offset)?.write_unaligned(value) }
-        Ok(())
-    }
-
-    /// A MAC, read as three halfwords: the compiler turns longer copies into calls of `memmove`,
-    /// which the verifier refuses on packet memory.
-    #[inline(always)]
-    pub fn read_mac(&self, offset: usize) -> Result<Mac, OutOfBounds> {
-        let halves = self.at::<[u16; 3]>(offset)?.cast::<u16>();
-        // SAFETY: in bounds by `at`.
-        let [a, b, c] = unsafe {
-            [
-                halves.read_unaligned(),
-                halves.add(1).read_unaligned(),
-                halves.add(2).read_unaligned(),
-            ]
-        };
-        let ([a, b], [c, d], [e, f]) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes());
-        Ok([a, b, c, d, e, f])
-    }
-
-    /// Writes a MAC, likewise.
-    #[inline(always)]
-    pub fn write_mac(&self, offset: usize, mac: Mac) -> Result<(), OutOfBounds> {
-        let halves = self.at::<[u16; 3]>(offset)?.cast::<u16>();
-        let [a, b, c, d, e, f] = mac;
-        // SAFETY: in bounds by `at`.
-        unsafe {
-            halves.write_unaligned(u16::from_ne_bytes([a, b]));
-            halves.add(1).write_unaligned(u16::from_ne_bytes([c, d]));
-            halves.add(2).write_unaligned(u16::from_ne_bytes([e, f]));
+/// A load and a store at any address, as the kernel's JIT makes one of them; the compiler would take
+/// a word apart into bytes where it does not know the alignment.
+macro_rules! at_any_address {
+    ($load:ident, $store:ident, $type:ty, $name:literal) => {
+        /// The value at byte `AT`, as it stands in memory.
+        #[inline(always)]
+        pub fn $load<const AT: usize>(self) -> $type {
+            const { assert!(AT + size_of::<$type>() <= N) }
+            let value: u64;
+            // SAFETY: in bounds; BPF loads from any address of a packet, and zeros the upper bits.
+            unsafe {
+                asm!(
+                    concat!("{value} = *(", $name, " *)({place} + {at})"),
+                    value = out(reg) value,
+                    place = in(reg) self.place,
+                    at = const AT,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+            value as $type
         }
-        Ok(())
+
+        /// Writes `value` at byte `AT`.
+        #[inline(always)]
+        pub fn $store<const AT: usize>(self, value: $type) {
+            const { assert!(AT + size_of::<$type>() <= N) }
+            // SAFETY: in bounds; BPF stores to any address of a packet.
+            unsafe {
+                asm!(
+                    concat!("*(", $name, " *)({place} + {at}) = {value}"),
+                    value = in(reg) u64::from(value),
+                    place = in(reg) self.place,
+                    at = const AT,
+                    options(nostack, preserves_flags),
+                );
+            }
+        }
+    };
+}
+
+impl<const N: usize> Bytes<N> {
+    at_any_address!(load_u8, store_u8, u8, "u8");
+    at_any_address!(load_u16, store_u16, u16, "u16");
+    at_any_address!(load_u32, store_u32, u32, "u32");
+}
+
+/// The two MAC addresses that begin a frame, destination first.
+pub type Macs = Bytes<12>;
+
+impl Macs {
+    #[inline(always)]
+    pub fn dst(self) -> Mac {
+        let [a, b, c, d] = self.load_u32::<0>().to_ne_bytes();
+        let [e, f] = self.load_u16::<4>().to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    #[inline(always)]
+    pub fn src(self) -> Mac {
+        let [a, b] = self.load_u16::<6>().to_ne_bytes();
+        let [c, d, e, f] = self.load_u32::<8>().to_ne_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    #[inline(always)]
+    pub fn set(self, dst: Mac, src: Mac) {
+        let [a, b, c, d, e, f] = dst;
+        self.store_u32::<0>(u32::from_ne_bytes([a, b, c, d]));
+        self.store_u16::<4>(u16::from_ne_bytes([e, f]));
+        let [a, b, c, d, e, f] = src;
+        self.store_u16::<6>(u16::from_ne_bytes([a, b]));
+        self.store_u32::<8>(u32::from_ne_bytes([c, d, e, f]));
     }
 }

@@ -1,24 +1,25 @@
 //! From bytes to a packet that a flow can be named for.
 
 use underpass_common::{
-    addr::Mac,
-    flow::{ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTOCOL_TCP, PROTOCOL_UDP, Tuple},
+    addr::{Mac, NO_MAC},
+    flow::{PROTOCOL_TCP, PROTOCOL_UDP, Tuple},
     verdict::Verdict,
 };
 
 use crate::{
     family::Family,
-    packet::{ETHERNET, Frame, OutOfBounds, Skb},
+    packet::{ETHERNET, Frame, Macs, OutOfBounds, Skb},
 };
 
 /// A packet, read once.
+#[derive(Default)]
 pub struct Packet<A> {
+    pub tuple: Tuple<A>,
     pub dst_mac: Mac,
     pub src_mac: Mac,
-    pub tuple: Tuple<A>,
-    pub kind: Kind,
     /// TTL or hop limit.
     pub hops: u8,
+    pub kind: Kind,
     /// Length of the frame without what pads it.
     pub frame_len: u32,
     /// Bytes of IP and transport header: what each segment of a train repeats.
@@ -26,14 +27,31 @@ pub struct Packet<A> {
 }
 
 /// What a packet is to a flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
     /// UDP, ICMP echo.
     Datagram,
     /// TCP, with its flags.
     Tcp(TcpFlags),
+    /// An ICMP error: it follows the flow of the packet that it quotes.
+    IcmpError,
+    /// Other ICMP.
+    Icmp,
     /// Another protocol: it has no flow that we could follow.
+    #[default]
     Other,
+}
+
+impl Kind {
+    /// Whether the packet's own tuple names a flow; `Err` says why it doesn't.
+    #[inline(always)]
+    pub fn names_flow(self) -> Result<(), Verdict> {
+        match self {
+            Self::Datagram | Self::Tcp(_) => Ok(()),
+            Self::IcmpError | Self::Icmp => Err(Verdict::Icmp),
+            Self::Other => Err(Verdict::Protocol),
+        }
+    }
 }
 
 /// The flags of a TCP header (RFC 9293).
@@ -71,104 +89,120 @@ impl From<OutOfBounds> for Verdict {
 
 /// Longest transport header without options: TCP's.
 const TCP_HEADER: usize = 20;
+/// Length of the header that all ICMP messages have (RFC 792, RFC 4443).
+pub const ICMP_HEADER: usize = 8;
 
-/// Reads a packet; `Err` says why it is the kernel's.
-#[inline(always)]
-pub fn parse<F: Family>(skb: &Skb) -> Result<Packet<F::Addr>, Verdict> {
-    if skb.protocol() != u32::from(F::ETHERTYPE.to_be()) || skb.is_vlan_tagged() {
-        return Err(Verdict::NotIp);
-    }
+/// Reads a packet into `packet`; `Err` says why it is the kernel's. A function of its own with its
+/// result in the caller's hands: what it has on the stack is given back.
+#[inline(never)]
+pub fn parse<F: Family>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<(), Verdict> {
     let frame = skb.frame(ETHERNET + F::HEADER + TCP_HEADER);
-    let dst_mac = frame.read_mac(0)?;
-    let src_mac = frame.read_mac(6)?;
-    if dst_mac[0] & 1 != 0 {
+    let macs: Macs = frame.bytes(0)?;
+    packet.dst_mac = macs.dst();
+    packet.src_mac = macs.src();
+    // A bridge drops what comes from a group's MAC or from none: br_handle_frame() in the kernel's
+    // net/bridge/br_input.c.
+    if packet.dst_mac[0] & 1 != 0 || packet.src_mac[0] & 1 != 0 || packet.src_mac == NO_MAC {
         return Err(Verdict::NotForUs);
     }
-    let header = F::header(&frame)?;
-    let frame_len = header.total_len + ETHERNET as u32;
+    let header = F::header(&frame, &mut packet.tuple)?;
+    packet.hops = header.hops;
+    packet.frame_len = header.total_len + ETHERNET as u32;
     // A single packet may be padded. A train of segments never is, and to cut its end off would make
     // one packet of it, larger than the way out takes.
-    if frame_len > skb.len() || (frame_len < skb.len() && skb.gso_size() != 0) {
+    if packet.frame_len > skb.len() || (packet.frame_len < skb.len() && skb.gso_size() != 0) {
         return Err(Verdict::Malformed);
     }
-    let transport = transport::<F>(&frame, header.protocol)?;
-    let headers_len = F::HEADER as u32 + transport.len;
-    if header.total_len < headers_len {
+    let transport = transport::<F>(&frame, packet.tuple.protocol)?;
+    packet.headers_len = F::HEADER as u32 + transport.len;
+    if header.total_len < packet.headers_len {
         return Err(Verdict::Malformed);
     }
-    Ok(Packet {
-        dst_mac,
-        src_mac,
-        tuple: Tuple {
-            src: header.src,
-            dst: header.dst,
-            src_port: transport.src_port,
-            dst_port: transport.dst_port,
-            protocol: header.protocol,
-            icmp_type: transport.icmp_type,
-        },
-        kind: transport.kind,
-        hops: header.hops,
-        frame_len,
-        headers_len,
-    })
+    packet.kind = transport.kind;
+    transport.names.put_into(&mut packet.tuple);
+    Ok(())
 }
 
 /// The part of a transport header that names a flow.
 struct Transport {
     kind: Kind,
-    src_port: [u8; 2],
-    dst_port: [u8; 2],
-    icmp_type: u8,
+    names: Names,
     len: u32,
+}
+
+/// What the first eight bytes of a transport header add to a tuple.
+#[derive(Clone, Copy)]
+pub struct Names {
+    pub src_port: [u8; 2],
+    pub dst_port: [u8; 2],
+    pub icmp_type: u8,
+}
+
+impl Names {
+    const NONE: Self = Self {
+        src_port: [0; 2],
+        dst_port: [0; 2],
+        icmp_type: 0,
+    };
+
+    #[inline(always)]
+    pub fn put_into<A>(self, tuple: &mut Tuple<A>) {
+        tuple.src_port = self.src_port;
+        tuple.dst_port = self.dst_port;
+        tuple.icmp_type = self.icmp_type;
+    }
+
+    /// Of TCP and UDP.
+    #[inline(always)]
+    pub fn of_ports(frame: &Frame, offset: usize) -> Result<Self, OutOfBounds> {
+        let [a, b, c, d] = frame.bytes::<4>(offset)?.load_u32::<0>().to_ne_bytes();
+        Ok(Self {
+            src_port: [a, b],
+            dst_port: [c, d],
+            icmp_type: 0,
+        })
+    }
+
+    /// Of an ICMP echo; `None`: it is other ICMP.
+    #[inline(always)]
+    pub fn of_echo<F: Family>(frame: &Frame, offset: usize) -> Result<Option<Self>, OutOfBounds> {
+        let header = frame.bytes::<ICMP_HEADER>(offset)?;
+        let [icmp_type, code] = header.load_u16::<0>().to_ne_bytes();
+        if (icmp_type != F::ECHO_REQUEST && icmp_type != F::ECHO_REPLY) || code != 0 {
+            return Ok(None);
+        }
+        let identifier = header.load_u16::<4>().to_ne_bytes();
+        Ok(Some(Self {
+            src_port: identifier,
+            dst_port: identifier,
+            icmp_type,
+        }))
+    }
 }
 
 #[inline(always)]
 fn transport<F: Family>(frame: &Frame, protocol: u8) -> Result<Transport, Verdict> {
     let start = ETHERNET + F::HEADER;
-    if protocol == PROTOCOL_TCP {
-        let [a, b, c, d] = frame.read::<u32>(start)?.to_ne_bytes();
-        let [offset, flags] = frame.read::<u16>(start + 12)?.to_ne_bytes();
+    let (kind, names, len) = if protocol == PROTOCOL_TCP {
+        let names = Names::of_ports(frame, start)?;
+        let [offset, flags] = frame.bytes::<2>(start + 12)?.load_u16::<0>().to_ne_bytes();
         let len = u32::from(offset >> 4) * 4;
         if len < TCP_HEADER as u32 {
             return Err(Verdict::Malformed);
         }
-        return Ok(Transport {
-            kind: Kind::Tcp(TcpFlags(flags)),
-            src_port: [a, b],
-            dst_port: [c, d],
-            icmp_type: 0,
-            len,
-        });
-    }
-    if protocol == PROTOCOL_UDP {
-        let [a, b, c, d] = frame.read::<u32>(start)?.to_ne_bytes();
-        return Ok(Transport {
-            kind: Kind::Datagram,
-            src_port: [a, b],
-            dst_port: [c, d],
-            icmp_type: 0,
-            len: 8,
-        });
-    }
-    if protocol == F::ICMP {
-        let [icmp_type, code, _, _] = frame.read::<u32>(start)?.to_ne_bytes();
-        if (icmp_type == ICMP_ECHO_REQUEST || icmp_type == ICMP_ECHO_REPLY) && code == 0 {
-            let identifier = frame.read::<u16>(start + 4)?.to_ne_bytes();
-            return Ok(Transport {
-                kind: Kind::Datagram,
-                src_port: identifier,
-                dst_port: identifier,
-                icmp_type,
-                len: 8,
-            });
+        (Kind::Tcp(TcpFlags(flags)), names, len)
+    } else if protocol == PROTOCOL_UDP {
+        (Kind::Datagram, Names::of_ports(frame, start)?, 8)
+    } else if protocol == F::ICMP {
+        match Names::of_echo::<F>(frame, start)? {
+            Some(names) => (Kind::Datagram, names, 8),
+            None if F::is_error(frame.bytes::<1>(start)?.load_u8::<0>()) => {
+                (Kind::IcmpError, Names::NONE, ICMP_HEADER as u32)
+            }
+            None => (Kind::Icmp, Names::NONE, 0),
         }
-    }
-    Ok(Transport {
-        kind: Kind::Other,
-        src_port: [0; 2],
-        dst_port: [0; 2],
-        icmp_type: 0,
-        len: 0,
-    })
+    } else {
+        (Kind::Other, Names::NONE, 0)
+    };
+    Ok(Transport { kind, names, len })
 }

@@ -8,7 +8,7 @@ use crate::{packet::Skb, parse::Packet};
 /// Tells whether the packet may leave there: the device is there and the packet, or each segment of
 /// a train, fits its MTU.
 #[inline(always)]
-pub fn check<A>(skb: &Skb, packet: &Packet<A>, way_out: &WayOut) -> Result<(), Verdict> {
+pub fn check<A>(skb: Skb, packet: &Packet<A>, way_out: &WayOut) -> Result<(), Verdict> {
     let (mtu, fits) = skb.check_mtu(way_out.ifindex).ok_or(Verdict::WayOutGone)?;
     let segment = skb.gso_size();
     if !fits || (segment != 0 && packet.headers_len + segment > mtu) {
@@ -19,7 +19,7 @@ pub fn check<A>(skb: &Skb, packet: &Packet<A>, way_out: &WayOut) -> Result<(), V
 
 /// Out of a device, through its egress hooks and queueing discipline.
 #[inline(always)]
-pub fn to_wire(skb: &Skb, way_out: &WayOut) -> i32 {
+pub fn to_wire(skb: Skb, way_out: &WayOut) -> i32 {
     skb.set_witness(tag::FAST);
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect(way_out.ifindex, 0) as i32 }
@@ -27,7 +27,7 @@ pub fn to_wire(skb: &Skb, way_out: &WayOut) -> i32 {
 
 /// Into the namespace at the veth's other end.
 #[inline(always)]
-pub fn to_pod(skb: &Skb, way_out: &WayOut) -> i32 {
+pub fn to_pod(skb: Skb, way_out: &WayOut) -> i32 {
     skb.set_witness(tag::NONE);
     // SAFETY: a helper without pointers.
     unsafe { bpf_redirect_peer(way_out.ifindex, 0) as i32 }

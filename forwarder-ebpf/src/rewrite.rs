@@ -1,10 +1,10 @@
-//! What a router does to a packet: MACs, TTL or hop limit, header checksum. The first write.
+//! What a router does to a packet: MACs, TTL or hop limit, header checksum, priority. The first write.
 
 use underpass_common::flow::WayOut;
 
 use crate::{
     family::Family,
-    packet::{ETHERNET, OutOfBounds, Skb},
+    packet::{ETHERNET, Macs, OutOfBounds, Skb},
     parse::Packet,
 };
 
@@ -21,7 +21,7 @@ impl From<OutOfBounds> for Lost {
 /// Makes the packet what the kernel would have sent.
 #[inline(always)]
 pub fn rewrite<F: Family>(
-    skb: &Skb,
+    skb: Skb,
     packet: &Packet<F::Addr>,
     way_out: &WayOut,
 ) -> Result<(), Lost> {
@@ -30,8 +30,9 @@ pub fn rewrite<F: Family>(
         skb.trim(packet.frame_len)?;
     }
     let frame = skb.frame(ETHERNET + F::HEADER);
-    frame.write_mac(0, way_out.dst_mac)?;
-    frame.write_mac(6, way_out.src_mac)?;
-    F::decrement_hops(&frame)?;
+    let macs: Macs = frame.bytes(0)?;
+    macs.set(way_out.dst_mac, way_out.src_mac);
+    F::decrement_hops(skb, &frame)?;
+    F::set_priority(skb, &frame)?;
     Ok(())
 }

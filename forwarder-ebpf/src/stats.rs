@@ -6,7 +6,7 @@ use crate::{maps, packet::Skb};
 
 /// Counts a packet.
 #[inline(always)]
-pub fn count(skb: &Skb, hook: Hook, verdict: Verdict) {
+pub fn count(skb: Skb, hook: Hook, verdict: Verdict) {
     if let Some(count) = maps::VERDICTS.get_ptr_mut(verdict::index(hook, verdict)) {
         // SAFETY: this CPU's own entry, and programs are not preempted by others of their kind.
         unsafe {

@@ -16,10 +16,13 @@ use super::{Maps, Pins, pins};
 /// The BPF object, as the build script made it.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
 
+/// The maps whose size can be asked for.
+const FLOWS: [&str; 2] = [map_names::FLOWS_V4, map_names::FLOWS_V6];
+
 /// What can be asked for at load time.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// Entries of the flow table. The kernel evicts the least recently used flow of a full one, and
+    /// Entries of the flow table of each family. The kernel evicts the least recently used flow of a full one, and
     /// an evicted flow goes by the kernel until it is confirmed again.
     pub max_flows: u32,
 }
@@ -70,7 +73,9 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
     for name in object.maps.keys().filter(|name| !name.starts_with('.')) {
         loader.map_pin_path(name, pins.map(name));
     }
-    loader.map_max_entries(map_names::FLOWS_V4, options.max_flows);
+    for flows in FLOWS {
+        loader.map_max_entries(flows, options.max_flows);
+    }
     let mut ebpf = loader
         .load(OBJECT)
         .context("the kernel does not take the BPF maps")?;
@@ -117,7 +122,7 @@ fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option
             continue;
         }
         let max_entries = match name.as_str() {
-            map_names::FLOWS_V4 => options.max_flows,
+            name if FLOWS.contains(&name) => options.max_flows,
             _ => wanted.max_entries(),
         };
         let expected = [

@@ -1,12 +1,12 @@
 //! `underpass flows`: what the kernel has been seen to forward.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use serde::Serialize;
 use underpass_common::flow::{
-    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
-    confirmed,
+    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST, PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, confirmed,
 };
 use underpass_common::settings::Settings;
 
@@ -17,7 +17,7 @@ use crate::datapath::{Maps, Pins};
 /// A flow, seen from its pod.
 #[derive(Debug, Serialize)]
 pub struct FlowReport {
-    /// `tcp`, `udp` or `icmp`.
+    /// `tcp`, `udp`, `icmp` or `icmpv6`.
     pub protocol: String,
     /// The local pod.
     pub pod: IpAddr,
@@ -76,21 +76,22 @@ pub fn read(maps: &Maps) -> Result<Vec<FlowReport>> {
     Ok(flows)
 }
 
-fn report(key: &FlowKey<[u8; 4]>, flow: &Flow, settings: &Settings) -> FlowReport {
-    let icmp = key.protocol == PROTOCOL_ICMP;
+fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) -> FlowReport {
+    let icmp = matches!(key.protocol, PROTOCOL_ICMP | PROTOCOL_ICMPV6);
     FlowReport {
         protocol: match key.protocol {
             PROTOCOL_TCP => "tcp".into(),
             PROTOCOL_UDP => "udp".into(),
             PROTOCOL_ICMP => "icmp".into(),
+            PROTOCOL_ICMPV6 => "icmpv6".into(),
             other => other.to_string(),
         },
-        pod: Ipv4Addr::from(key.pod).into(),
+        pod: key.pod,
         pod_port: u16::from_be_bytes(key.pod_port),
-        remote: Ipv4Addr::from(key.remote).into(),
+        remote: key.remote,
         remote_port: (!icmp).then(|| u16::from_be_bytes(key.remote_port)),
         asked_by: icmp.then_some(match key.icmp_type {
-            ICMP_ECHO_REQUEST => "pod",
+            ICMP_ECHO_REQUEST | ICMPV6_ECHO_REQUEST => "pod",
             _ => "remote",
         }),
         egress: direction(&flow.egress, settings),
@@ -122,9 +123,9 @@ pub fn show(flows: &[FlowReport]) -> String {
         flows.iter().map(|flow| {
             [
                 flow.protocol.clone(),
-                format!("{}:{}", flow.pod, flow.pod_port),
+                SocketAddr::new(flow.pod, flow.pod_port).to_string(),
                 match (flow.remote_port, flow.asked_by) {
-                    (Some(port), _) => format!("{}:{port}", flow.remote),
+                    (Some(port), _) => SocketAddr::new(flow.remote, port).to_string(),
                     (None, Some("pod")) => format!("{} (asked)", flow.remote),
                     (None, _) => format!("{} (asks)", flow.remote),
                 },

@@ -4,6 +4,8 @@
 //! udp().from(POD, 5000).to(FAR, 53).ttl(64).payload(b"hello")
 //! ```
 
+use std::net::IpAddr;
+
 use underpass_common::addr::Mac;
 use underpass_common::flow::{ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Tuple};
 
@@ -308,14 +310,14 @@ impl Packet {
     }
 
     /// Addresses and ports, as a flow is named by.
-    pub fn tuple(&self) -> Option<Tuple<[u8; 4]>> {
+    pub fn tuple(&self) -> Option<Tuple<IpAddr>> {
         let Body::V4(v4) = &self.body else {
             return None;
         };
         let [src_port, dst_port] = v4.transport.ports();
         Some(Tuple {
-            src: v4.src,
-            dst: v4.dst,
+            src: v4.src.into(),
+            dst: v4.dst.into(),
             src_port: src_port.to_be_bytes(),
             dst_port: dst_port.to_be_bytes(),
             protocol: v4.transport.protocol(),

@@ -110,6 +110,7 @@ pub const INGRESS: Direction = Direction {
 
 /// A flow whose two directions are confirmed.
 pub const CONFIRMED: Flow = Flow {
+    key_check: 0,
     egress: EGRESS,
     ingress: INGRESS,
 };

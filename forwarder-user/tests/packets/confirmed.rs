@@ -239,16 +239,17 @@ fn outdated(hook: Hook) -> Vec<Row> {
 
 fn no_flow_to_follow(hook: Hook) -> Vec<Row> {
     let row = |name, packet| at(hook, name, toward(hook, packet)).kernel(Verdict::Protocol);
+    let icmp_row = |name, packet| at(hook, name, toward(hook, packet)).kernel(Verdict::Icmp);
     let ping_of_no_process = || echo_request(0).tuple().expect("an IPv4 packet").from_pod();
     vec![
-        row("ICMP: unreachable", icmp(3, 4, 0)),
-        row("ICMP: time exceeded", icmp(11, 0, 0)),
-        row("ICMP: timestamp", icmp(13, 0, 7)),
-        row("a ping with a code", icmp(8, 1, 7)),
+        icmp_row("ICMP: unreachable", icmp(3, 4, 0)),
+        icmp_row("ICMP: time exceeded", icmp(11, 0, 0)),
+        icmp_row("ICMP: timestamp", icmp(13, 0, 7)),
+        icmp_row("a ping with a code", icmp(8, 1, 7)),
         row("SCTP", protocol(132)),
         row("GRE", protocol(47)),
         row("a protocol without payload", protocol(253).payload(b"")),
-        row("an ICMP error is no ping", icmp(3, 4, 0))
+        icmp_row("an ICMP error is no ping", icmp(3, 4, 0))
             .world(move |world| world.flows.push((ping_of_no_process(), CONFIRMED))),
     ]
 }

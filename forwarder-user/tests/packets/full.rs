@@ -84,16 +84,19 @@ fn rows() -> Vec<Row> {
         row(Hook::ToWire, "room for one", udp())
             .kernel(Verdict::Confirmed)
             .after_flow(Flow {
+                key_check: 0,
                 egress: EGRESS,
                 ingress: NO_DIRECTION,
             }),
         row(Hook::ToPod, "an entry that is there is used", udp())
             .flow(Flow {
+                key_check: 0,
                 egress: EGRESS,
                 ingress: NO_DIRECTION,
             })
             .kernel(Verdict::Confirmed)
             .after_flow(Flow {
+                key_check: 0,
                 egress: EGRESS,
                 ingress: INGRESS,
             }),

@@ -62,7 +62,8 @@ impl Ip {
         let is_multicast = frame[0] & 1 == 1;
         let is_for_us = hook == Hook::FromPod || frame[..6] == UPLINK_MAC;
         let is_plain_ipv4 = frame[12..14] == [8, 0] && ip.len() >= 20 && ip[0] == 0x45;
-        if is_multicast || !is_for_us || !is_plain_ipv4 {
+        let is_from_a_station = frame[6] & 1 == 0 && frame[6..12] != [0; 6];
+        if is_multicast || !is_from_a_station || !is_for_us || !is_plain_ipv4 {
             return None;
         }
         let is_fragment = ip[6] & 0x3f != 0 || ip[7] != 0;
@@ -115,7 +116,9 @@ impl Ip {
         }
         let key = self.key(arrival.hook);
         let (_, flow) = world.flows.iter().find(|(one, _)| *one == key)?;
-        let Flow { egress, ingress } = *flow;
+        let Flow {
+            egress, ingress, ..
+        } = *flow;
         let (direction, ifindex, mac) = match arrival.hook {
             Hook::FromPod => (egress, arrival.ifindex, &arrival.frame[..6]),
             _ => (ingress, 0, &[0; 6][..]),
@@ -136,7 +139,7 @@ impl Ip {
         (is_own && is_confirmed && !closes_late).then_some(direction)
     }
 
-    fn key(&self, hook: Hook) -> FlowKey<[u8; 4]> {
+    fn key(&self, hook: Hook) -> FlowKey<IpAddr> {
         let is_outgoing = hook == Hook::FromPod;
         let [src_port, dst_port] = self.ports;
         let (pod, remote, pod_port, remote_port) = match is_outgoing {
@@ -145,8 +148,8 @@ impl Ip {
         };
         let is_icmp = self.protocol == 1;
         FlowKey {
-            pod,
-            remote,
+            pod: pod.into(),
+            remote: remote.into(),
             pod_port,
             remote_port: if is_icmp { [0; 2] } else { remote_port },
             protocol: self.protocol,

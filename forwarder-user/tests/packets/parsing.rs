@@ -1,5 +1,6 @@
 //! What no hook reads on: frames that are not ours to understand, at all four hooks alike.
 
+use underpass_common::addr::NO_MAC;
 use underpass_common::settings::{Offload, Settings};
 use underpass_common::verdict::{Hook, Verdict};
 
@@ -8,7 +9,7 @@ use crate::cast::{BROADCAST_MAC, CONFIRMED, MULTICAST_MAC, OUTSIDE, macs_at};
 use crate::rig::with_rig;
 use crate::table::{Row, Witness, at, run};
 
-const IPV6: u16 = 0x86dd;
+const MPLS: u16 = 0x8847;
 const ARP: u16 = 0x0806;
 const VLAN: u16 = 0x8100;
 /// IGMP's protocol number.
@@ -83,7 +84,7 @@ fn not_ip(hook: Hook) -> Vec<Row> {
     let ip = toward(hook, udp()).or_macs(macs_at(hook)).bytes();
     let inline_tag = [&[0, 5, 8, 0], &ip[14..]].concat();
     vec![
-        row("IPv6", frame(IPV6, &[0x60; 48])),
+        row("MPLS", frame(MPLS, &[0x60; 48])),
         row("ARP", frame(ARP, &[0; 28])),
         row("IPv4 under another EtherType", frame(0x88b5, &ip[14..])),
         row("a VLAN tag in the frame", frame(VLAN, &inline_tag)),
@@ -92,15 +93,19 @@ fn not_ip(hook: Hook) -> Vec<Row> {
 }
 
 fn not_unicast(hook: Hook) -> Vec<Row> {
-    let (_, src) = macs_at(hook);
-    let row = |name, dst| {
+    let (right_dst, right_src) = macs_at(hook);
+    let frame = |name, dst, src| {
         at(hook, name, toward(hook, udp()).macs(dst, src))
             .flow(CONFIRMED)
             .kernel(Verdict::NotForUs)
     };
+    let row = |name, dst| frame(name, dst, right_src);
+    let from = |name, src| frame(name, right_dst, src);
     vec![
         row("broadcast", BROADCAST_MAC),
         row("multicast", MULTICAST_MAC),
+        from("from a group", MULTICAST_MAC),
+        from("from no station", NO_MAC),
     ]
 }
 

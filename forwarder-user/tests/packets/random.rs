@@ -132,6 +132,7 @@ fn packets() -> Vec<(Packet, Flow)> {
         flow
     };
     let through = |ifindex| Flow {
+        key_check: 0,
         egress: Direction {
             way_out: WayOut { ifindex, ..TO_PEER },
             ..CONFIRMED.egress

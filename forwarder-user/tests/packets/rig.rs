@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
@@ -122,7 +122,7 @@ impl Rig {
         }
         for (address, endpoint) in &world.endpoints {
             let IpAddr::V4(address) = address else {
-                anyhow::bail!("{address}: not IPv4");
+                bail!("{address}: not IPv4");
             };
             self.endpoints.insert(address.octets(), endpoint, 0)?;
         }
@@ -137,12 +137,22 @@ impl Rig {
     }
 
     /// Makes the flow table hold this and nothing else.
-    pub fn put_flows(&mut self, flows: &[(FlowKey<[u8; 4]>, Flow)]) -> Result<()> {
+    pub fn put_flows(&mut self, flows: &[(FlowKey<IpAddr>, Flow)]) -> Result<()> {
         for (key, _) in self.loaded.maps.flows()? {
             self.loaded.maps.remove_flow(&key)?;
         }
         for (key, flow) in flows {
-            self.flows.insert(key, flow, 0)?;
+            let flow = Flow {
+                key_check: key.check(),
+                ..*flow
+            };
+            match (key.pod, key.remote) {
+                (IpAddr::V4(pod), IpAddr::V4(remote)) => {
+                    let key = key.with_addresses(pod.octets(), remote.octets());
+                    self.flows.insert(key, flow, 0)?;
+                }
+                _ => bail!("{key:?}: not IPv4"),
+            }
         }
         Ok(())
     }
@@ -156,7 +166,7 @@ impl Rig {
             routes: maps.routes()?,
             endpoints: maps.endpoints()?,
             pods: maps.pods()?,
-            flows: maps.flows()?,
+            flows: maps.flows()?.into_iter().map(unchecked).collect(),
             last_stamped: Entrance::WIRE,
         })
     }
@@ -174,6 +184,13 @@ impl Rig {
             .map(|(hook, verdict, count)| ((hook, verdict), count))
             .collect())
     }
+}
+
+/// The tables know flows without the check of their key, which must be right in the maps.
+fn unchecked((key, flow): (FlowKey<IpAddr>, Flow)) -> (FlowKey<IpAddr>, Flow) {
+    assert_eq!(flow.key_check, key.check(), "{key:?}");
+    let key_check = 0;
+    (key, Flow { key_check, ..flow })
 }
 
 /// A directory of pins that goes when the test ends, however it ends.

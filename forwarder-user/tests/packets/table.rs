@@ -1,6 +1,7 @@
 //! A row of a table: what stands in the maps, a packet, and what becomes of both.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Entrance, Flow, FlowKey, Tuple, WayOut};
@@ -189,11 +190,11 @@ impl Row {
         })
     }
 
-    fn tuple(&self) -> Tuple<[u8; 4]> {
+    fn tuple(&self) -> Tuple<IpAddr> {
         self.packet.tuple().expect("an IPv4 packet")
     }
 
-    fn key(&self) -> FlowKey<[u8; 4]> {
+    fn key(&self) -> FlowKey<IpAddr> {
         match self.hook {
             Hook::FromPod | Hook::ToWire => self.tuple().from_pod(),
             Hook::FromWire | Hook::ToPod => self.tuple().to_pod(),

@@ -22,6 +22,7 @@ const HOOK: Hook = Hook::ToPod;
 
 /// A flow of which only the wire's direction is confirmed.
 const ONE_WAY: Flow = Flow {
+    key_check: 0,
     egress: NO_DIRECTION,
     ingress: INGRESS,
 };
@@ -69,6 +70,7 @@ fn joined(flow: Flow) -> Flow {
 fn confirming() -> Vec<Row> {
     let row = |name, packet: Packet| at(HOOK, name, packet.back()).kernel(Verdict::Confirmed);
     let only_out = Flow {
+        key_check: 0,
         ingress: NO_DIRECTION,
         ..CONFIRMED
     };
@@ -125,7 +127,7 @@ fn learning() -> Vec<Row> {
         learned(
             "an ICMP error shows the pod, and confirms nothing",
             icmp(11, 0, 0),
-            Verdict::Protocol,
+            Verdict::Icmp,
         )
         .after(knows_pod),
         learned("SCTP likewise", protocol(132), Verdict::Protocol).after(knows_pod),

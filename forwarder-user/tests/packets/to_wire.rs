@@ -23,6 +23,7 @@ const OTHER_ENTRANCE: Entrance = Entrance {
 
 /// A flow of which only the pod's direction is confirmed.
 const ONE_WAY: Flow = Flow {
+    key_check: 0,
     egress: EGRESS,
     ingress: NO_DIRECTION,
 };
@@ -48,6 +49,7 @@ pub fn rows() -> Vec<Row> {
 fn confirming() -> Vec<Row> {
     let row = |name, packet| at(HOOK, name, packet).kernel(Verdict::Confirmed);
     let joined = |flow: Flow| Flow {
+        key_check: 0,
         egress: Direction {
             confirmed: confirmed::MID_STREAM,
             ..flow.egress
@@ -55,6 +57,7 @@ fn confirming() -> Vec<Row> {
         ..flow
     };
     let only_back = Flow {
+        key_check: 0,
         egress: NO_DIRECTION,
         ..CONFIRMED
     };
@@ -204,11 +207,11 @@ fn elsewhere() -> Vec<Row> {
         row("no prefix holds the destination", Verdict::NoRoute).no_routes(),
         row("an exception for the destination", Verdict::NoRoute)
             .route("10.244.2.0/28", Route::KERNEL),
-        at(HOOK, "an ICMP error", icmp(11, 0, 0)).kernel(Verdict::Protocol),
+        at(HOOK, "an ICMP error", icmp(11, 0, 0)).kernel(Verdict::Icmp),
         at(HOOK, "SCTP", protocol(132)).kernel(Verdict::Protocol),
         at(HOOK, "an unwitnessed ICMP error", icmp(11, 0, 0))
             .witness(Witness::Exactly(tag::NONE))
-            .kernel(Verdict::Protocol),
+            .kernel(Verdict::Icmp),
         at(HOOK, "an unknown pod of this node", udp().src(OTHER_POD)).kernel(Verdict::Unwitnessed),
     ]
 }
@@ -222,6 +225,7 @@ fn fast() -> Vec<Row> {
             .unseen()
     };
     let ingress_only = Flow {
+        key_check: 0,
         egress: NO_DIRECTION,
         ingress: INGRESS,
     };

@@ -24,7 +24,7 @@ pub struct World {
     pub endpoints: BTreeMap<IpAddr, Endpoint>,
     pub pods: BTreeMap<u32, Pod>,
     /// In any order: keys have none.
-    pub flows: Vec<(FlowKey<[u8; 4]>, Flow)>,
+    pub flows: Vec<(FlowKey<IpAddr>, Flow)>,
     /// On every CPU.
     pub last_stamped: Entrance,
 }

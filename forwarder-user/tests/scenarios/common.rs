@@ -1,7 +1,7 @@
 //! What the scenarios share.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -10,8 +10,8 @@ use underpass::datapath::{Maps, Pins};
 use underpass_bench::lab::{AgentOptions, AgentProcess, Host, LabBuilder, Node};
 use underpass_bench::{Backend, Lab, wait_for, wait_until};
 use underpass_common::flow::{
-    Direction, Flow, FlowKey, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP,
-    PROTOCOL_UDP, Tuple, confirmed,
+    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Tuple,
+    confirmed,
 };
 use underpass_common::verdict::{Hook, Verdict};
 
@@ -58,7 +58,7 @@ pub fn start_agents(lab: &Lab, options: &AgentOptions) -> Result<Vec<AgentProces
 }
 
 /// A packet's addresses and ports, in its own direction.
-pub type Ends = Tuple<[u8; 4]>;
+pub type Ends = Tuple<IpAddr>;
 
 /// Names a UDP packet.
 pub fn udp(from: SocketAddr, to: SocketAddr) -> Ends {
@@ -84,35 +84,17 @@ pub fn ping(from: IpAddr, to: IpAddr, identifier: u16) -> Ends {
 
 /// Names the answer to a packet.
 pub fn answer_to(packet: &Ends) -> Ends {
-    Ends {
-        src: packet.dst,
-        dst: packet.src,
-        src_port: packet.dst_port,
-        dst_port: packet.src_port,
-        protocol: packet.protocol,
-        icmp_type: match packet.protocol {
-            PROTOCOL_ICMP => ICMP_ECHO_REPLY,
-            _ => 0,
-        },
-    }
+    packet.answer()
 }
 
 fn ends(protocol: u8, from: SocketAddr, to: SocketAddr) -> Ends {
     Ends {
-        src: octets(from.ip()),
-        dst: octets(to.ip()),
+        src: from.ip(),
+        dst: to.ip(),
         src_port: from.port().to_be_bytes(),
         dst_port: to.port().to_be_bytes(),
         protocol,
         icmp_type: 0,
-    }
-}
-
-/// An IPv4 address as it stands in a packet.
-pub fn octets(address: IpAddr) -> [u8; 4] {
-    match address {
-        IpAddr::V4(v4) => v4.octets(),
-        IpAddr::V6(v6) => panic!("{v6} in a test of IPv4"),
     }
 }
 
@@ -141,7 +123,7 @@ impl Datapath {
 
     fn is_confirmed(
         &self,
-        key: &FlowKey<[u8; 4]>,
+        key: &FlowKey<IpAddr>,
         direction: fn(&Flow) -> Direction,
     ) -> Result<bool> {
         let epoch = self.maps.settings()?.epoch;
@@ -209,12 +191,11 @@ impl Counts {
 }
 
 /// The node where a pod lives.
-pub fn node_of(lab: &Lab, pod: [u8; 4]) -> &Node {
-    let address = Ipv4Addr::from(pod);
+pub fn node_of(lab: &Lab, pod: IpAddr) -> &Node {
     let mut nodes = lab.nodes().iter();
     nodes
-        .find(|node| node.pod_cidr_v4().contains(&address))
-        .unwrap_or_else(|| panic!("{address} is no pod's"))
+        .find(|node| node.pod_cidr().contains(&pod))
+        .unwrap_or_else(|| panic!("{pod} is no pod's"))
 }
 
 /// True where a packet from pod to pod is fast all the way: at the node that it comes from and at

@@ -1,6 +1,6 @@
 //! Packets put into a pod's interface byte by byte, and caught on the way.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result};
 use underpass_bench::Lab;
@@ -116,6 +116,11 @@ fn is_of_ip(packet: &[u8], tuple: &Ends) -> bool {
     };
     names_it
         && packet.get(9) == Some(&tuple.protocol)
-        && packet.get(12..16) == Some(&tuple.src)
-        && packet.get(16..20) == Some(&tuple.dst)
+        && address(packet, 12) == Some(tuple.src)
+        && address(packet, 16) == Some(tuple.dst)
+}
+
+fn address(packet: &[u8], offset: usize) -> Option<IpAddr> {
+    let octets: [u8; 4] = packet.get(offset..offset + 4)?.try_into().ok()?;
+    Some(octets.into())
 }

@@ -6,6 +6,7 @@ use underpass_bench::root_or_skip;
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::{ACK, PSH, Packet, echo_reply, echo_request, tcp, udp};
+use crate::cast::FAR;
 use crate::common::{self, Datapath, start_agents};
 use crate::inject::{Passed, Road};
 
@@ -68,10 +69,7 @@ fn packets(road: &Road) -> Vec<(String, Packet)> {
     ]
     .into_iter()
     .zip(50_000..)
-    .map(|((name, packet), port)| {
-        let far = packet.tuple().map_or([0; 4], |tuple| tuple.dst);
-        (name.to_owned(), packet.to(far, port))
-    })
+    .map(|((name, packet), port)| (name.to_owned(), packet.to(FAR, port)))
     .collect();
     all.push(("an echo request".into(), echo_request(1)));
     all.push(("an echo reply".into(), echo_reply(2)));

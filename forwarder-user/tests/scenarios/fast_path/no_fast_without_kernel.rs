@@ -1,5 +1,7 @@
 //! What the kernel never forwarded never takes the fast path.
 
+use std::net::UdpSocket;
+
 use anyhow::{Context, Result, ensure};
 use underpass_bench::lab::AgentOptions;
 use underpass_bench::lab::rules::Deny;
@@ -46,7 +48,10 @@ fn nothing_is_fast(closed_at: usize, closed_by: ClosedBy) -> Result<()> {
         stays_out(&lab, closed_at, &road, packet).with_context(|| format!("{packet:?}"))?;
     }
 
-    // It was the kernel that had to begin, and nothing else that was missing.
+    // It was the kernel that had to begin, and nothing else that was missing. Somebody listens: what is
+    // refused by an ICMP error is the kernel's again.
+    let far = lab.pod(2, 1);
+    let _listener = far.enter(|| Ok(UdpSocket::bind((far.address(), 53))?))?;
     match closed_by {
         ClosedBy::Sysctl => node.sysctl(forwarding, "1")?,
         ClosedBy::Rule => lab.undeny(node, &deny)?,

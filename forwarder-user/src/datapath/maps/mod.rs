@@ -1,14 +1,14 @@
 //! The pinned maps, typed.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+mod tables;
 
-use anyhow::{Context as _, Result};
-use aya::Pod as PlainOldData;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
-use ipnet::{IpNet, Ipv4Net};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::agent::Agent;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Flow, FlowKey};
@@ -20,12 +20,12 @@ use underpass_common::settings::Settings;
 use underpass_common::verdict::{self, Count, Hook, Verdict};
 
 use super::Pins;
+use tables::{Tables, gone, names, open, read_all};
 
 /// All maps that user space reads or writes.
 pub struct Maps {
-    routes_v4: LpmTrie<MapData, [u8; 4], Route>,
-    endpoints_v4: HashMap<MapData, [u8; 4], Endpoint>,
-    flows_v4: HashMap<MapData, FlowKey<[u8; 4]>, Flow>,
+    v4: Tables<[u8; 4]>,
+    v6: Tables<[u8; 16]>,
     verdicts: PerCpuArray<MapData, Count>,
     settings: Array<MapData, Settings>,
     pods: HashMap<MapData, u32, Pod>,
@@ -40,9 +40,8 @@ impl Maps {
     /// Names the map that is not there, or is not of this layout.
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
-            routes_v4: open(&pins.map(map_names::ROUTES_V4), Map::LpmTrie)?,
-            endpoints_v4: open(&pins.map(map_names::ENDPOINTS_V4), Map::HashMap)?,
-            flows_v4: open(&pins.map(map_names::FLOWS_V4), Map::LruHashMap)?,
+            v4: Tables::open(pins, tables::V4)?,
+            v6: Tables::open(pins, tables::V6)?,
             verdicts: open(&pins.map(map_names::VERDICTS), Map::PerCpuArray)?,
             settings: open(&pins.map(map_names::SETTINGS), Map::Array)?,
             pods: open(&pins.map(map_names::PODS), Map::HashMap)?,
@@ -89,39 +88,53 @@ impl Maps {
             .context("cannot write the map agent")
     }
 
-    /// The trie.
+    /// The tries.
     ///
     /// # Errors
     /// Where the kernel does not answer.
     pub fn routes(&self) -> Result<BTreeMap<IpNet, Route>> {
         let mut routes = BTreeMap::new();
-        for entry in &self.routes_v4 {
-            let (key, route) = entry.context("cannot read the map routes_v4")?;
-            // A prefix length past 32 cannot be stored: the kernel checks it.
-            if let Ok(prefix) = Ipv4Net::new(key.data().into(), key.prefix_len() as u8) {
+        // A prefix length past the address's cannot be stored: the kernel checks it.
+        self.v4.each_route(|network, length, route| {
+            if let Ok(prefix) = Ipv4Net::new(network.into(), length) {
                 routes.insert(prefix.into(), route);
             }
-        }
+        })?;
+        self.v6.each_route(|network, length, route| {
+            if let Ok(prefix) = Ipv6Net::new(network.into(), length) {
+                routes.insert(prefix.into(), route);
+            }
+        })?;
         Ok(routes)
     }
 
-    /// Adds or replaces an entry of the trie.
+    /// Adds or replaces an entry of a trie.
     ///
     /// # Errors
-    /// Where the map is full, or the family has no trie yet.
+    /// Where the map is full.
     pub fn set_route(&mut self, prefix: &IpNet, route: &Route) -> Result<()> {
-        self.routes_v4
-            .insert(&trie_key(prefix)?, route, 0)
-            .with_context(|| format!("cannot write {prefix} to the map routes_v4"))
+        let length = prefix.prefix_len();
+        match prefix.network() {
+            IpAddr::V4(network) => self.v4.set_route(network.octets(), length, route),
+            IpAddr::V6(network) => self.v6.set_route(network.octets(), length, route),
+        }
+        .with_context(|| format!("cannot write {prefix} to the map {}", names(prefix).routes))
     }
 
-    /// Removes an entry of the trie; none there is as good.
+    /// Removes an entry of a trie; none there is as good.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove_route(&mut self, prefix: &IpNet) -> Result<()> {
-        gone(self.routes_v4.remove(&trie_key(prefix)?))
-            .with_context(|| format!("cannot remove {prefix} from the map routes_v4"))
+        let length = u32::from(prefix.prefix_len());
+        gone(match prefix.network() {
+            IpAddr::V4(network) => self.v4.routes.remove(&Key::new(length, network.octets())),
+            IpAddr::V6(network) => self.v6.routes.remove(&Key::new(length, network.octets())),
+        })
+        .with_context(|| {
+            let map = names(prefix).routes;
+            format!("cannot remove {prefix} from the map {map}")
+        })
     }
 
     /// The learned pods of this node.
@@ -129,11 +142,9 @@ impl Maps {
     /// # Errors
     /// Where the kernel does not answer.
     pub fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>> {
-        let all = read_all(&self.endpoints_v4, map_names::ENDPOINTS_V4)?;
-        Ok(all
-            .into_iter()
-            .map(|(address, endpoint)| (IpAddr::V4(Ipv4Addr::from(address)), endpoint))
-            .collect())
+        let mut endpoints = self.v4.endpoints()?;
+        endpoints.append(&mut self.v6.endpoints()?);
+        Ok(endpoints)
     }
 
     /// Forgets a pod.
@@ -141,27 +152,41 @@ impl Maps {
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove_endpoint(&mut self, address: &IpAddr) -> Result<()> {
-        let IpAddr::V4(v4) = address else {
-            return Ok(());
-        };
-        gone(self.endpoints_v4.remove(&v4.octets()))
-            .with_context(|| format!("cannot remove {address} from the map endpoints_v4"))
+        gone(match address {
+            IpAddr::V4(v4) => self.v4.endpoints.remove(&v4.octets()),
+            IpAddr::V6(v6) => self.v6.endpoints.remove(&v6.octets()),
+        })
+        .with_context(|| format!("cannot remove the endpoint {address}"))
     }
 
-    /// All flows. The table changes while it is read: an entry may be missed or, seldom, read twice.
+    /// All flows. The tables change while they are read: an entry may be missed or, seldom, read
+    /// twice.
     ///
     /// # Errors
     /// Where the kernel does not answer.
-    pub fn flows(&self) -> Result<Vec<(FlowKey<[u8; 4]>, Flow)>> {
-        read_all(&self.flows_v4, map_names::FLOWS_V4)
+    pub fn flows(&self) -> Result<Vec<(FlowKey<IpAddr>, Flow)>> {
+        let mut flows = self.v4.flows()?;
+        flows.append(&mut self.v6.flows()?);
+        Ok(flows)
     }
 
     /// Forgets a flow: its packets are the kernel's until it is confirmed again.
     ///
     /// # Errors
-    /// Where the kernel refuses.
-    pub fn remove_flow(&mut self, key: &FlowKey<[u8; 4]>) -> Result<()> {
-        gone(self.flows_v4.remove(key)).context("cannot remove a flow from the map flows_v4")
+    /// Where the kernel refuses, or the key has addresses of two families.
+    pub fn remove_flow(&mut self, key: &FlowKey<IpAddr>) -> Result<()> {
+        gone(match (key.pod, key.remote) {
+            (IpAddr::V4(pod), IpAddr::V4(remote)) => {
+                let key = key.with_addresses(pod.octets(), remote.octets());
+                self.v4.flows.remove(&key)
+            }
+            (IpAddr::V6(pod), IpAddr::V6(remote)) => {
+                let key = key.with_addresses(pod.octets(), remote.octets());
+                self.v6.flows.remove(&key)
+            }
+            (pod, remote) => bail!("{pod} and {remote} have no flow: they are of two families"),
+        })
+        .context("cannot remove a flow")
     }
 
     /// Packets and bytes by hook and verdict, summed over all CPUs.
@@ -236,52 +261,5 @@ impl Maps {
     /// Where the kernel refuses.
     pub fn remove_peer(&mut self, name: &PeerName) -> Result<()> {
         gone(self.peers.remove(name)).context("cannot remove from the map peers")
-    }
-}
-
-fn open<T>(path: &Path, kind: fn(MapData) -> Map) -> Result<T>
-where
-    T: TryFrom<Map, Error = aya::maps::MapError>,
-{
-    let data = MapData::from_pin(path).with_context(|| {
-        format!(
-            "there is no map at {}: does the agent run with this --bpffs?",
-            path.display()
-        )
-    })?;
-    T::try_from(kind(data)).with_context(|| {
-        format!(
-            "{} is not laid out as this version of underpass expects",
-            path.display()
-        )
-    })
-}
-
-fn read_all<K: PlainOldData, V: PlainOldData>(
-    map: &HashMap<MapData, K, V>,
-    name: &str,
-) -> Result<Vec<(K, V)>> {
-    map.iter()
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("cannot read the map {name}"))
-}
-
-/// Takes "there was none" for "removed".
-fn gone(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
-    match result {
-        Err(aya::maps::MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(())
-        }
-        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-        other => other,
-    }
-}
-
-fn trie_key(prefix: &IpNet) -> Result<Key<[u8; 4]>> {
-    match prefix {
-        IpNet::V4(v4) => Ok(Key::new(u32::from(v4.prefix_len()), v4.network().octets())),
-        IpNet::V6(v6) => anyhow::bail!("{v6}: IPv6 prefixes are not accelerated yet"),
     }
 }

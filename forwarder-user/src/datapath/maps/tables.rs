@@ -1,0 +1,150 @@
+//! The maps that each address family has its own of.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::Pod as PlainOldData;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, LpmTrie, Map, MapData};
+use ipnet::IpNet;
+use underpass_common::endpoint::Endpoint;
+use underpass_common::flow::{Flow, FlowKey};
+use underpass_common::map_names;
+use underpass_common::route::Route;
+
+use crate::datapath::Pins;
+
+/// The maps of one address family.
+pub(super) struct Tables<A>
+where
+    A: PlainOldData,
+    FlowKey<A>: PlainOldData,
+{
+    pub(super) names: Names,
+    pub(super) routes: LpmTrie<MapData, A, Route>,
+    pub(super) endpoints: HashMap<MapData, A, Endpoint>,
+    pub(super) flows: HashMap<MapData, FlowKey<A>, Flow>,
+}
+
+/// What a family's maps are called.
+#[derive(Clone, Copy)]
+pub(super) struct Names {
+    pub(super) routes: &'static str,
+    pub(super) endpoints: &'static str,
+    pub(super) flows: &'static str,
+}
+
+pub(super) const V4: Names = Names {
+    routes: map_names::ROUTES_V4,
+    endpoints: map_names::ENDPOINTS_V4,
+    flows: map_names::FLOWS_V4,
+};
+
+pub(super) const V6: Names = Names {
+    routes: map_names::ROUTES_V6,
+    endpoints: map_names::ENDPOINTS_V6,
+    flows: map_names::FLOWS_V6,
+};
+
+impl<A> Tables<A>
+where
+    A: PlainOldData + Into<IpAddr>,
+    FlowKey<A>: PlainOldData,
+{
+    pub(super) fn open(pins: &Pins, names: Names) -> Result<Self> {
+        Ok(Self {
+            names,
+            routes: open(&pins.map(names.routes), Map::LpmTrie)?,
+            endpoints: open(&pins.map(names.endpoints), Map::HashMap)?,
+            flows: open(&pins.map(names.flows), Map::LruHashMap)?,
+        })
+    }
+
+    /// Calls `take` with each network, its prefix length and its route.
+    pub(super) fn each_route(&self, mut take: impl FnMut(A, u8, Route)) -> Result<()> {
+        for entry in &self.routes {
+            let (key, route) =
+                entry.with_context(|| format!("cannot read the map {}", self.names.routes))?;
+            take(key.data(), key.prefix_len() as u8, route);
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_route(
+        &mut self,
+        network: A,
+        length: u8,
+        route: &Route,
+    ) -> Result<(), aya::maps::MapError> {
+        self.routes
+            .insert(&Key::new(length.into(), network), route, 0)
+    }
+
+    pub(super) fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>> {
+        let all = read_all(&self.endpoints, self.names.endpoints)?;
+        Ok(all
+            .into_iter()
+            .map(|(address, endpoint)| (address.into(), endpoint))
+            .collect())
+    }
+
+    pub(super) fn flows(&self) -> Result<Vec<(FlowKey<IpAddr>, Flow)>> {
+        let all = read_all(&self.flows, self.names.flows)?;
+        Ok(all
+            .into_iter()
+            .map(|(key, flow)| {
+                let named = key.with_addresses(key.pod.into(), key.remote.into());
+                (named, flow)
+            })
+            .collect())
+    }
+}
+
+pub(super) fn names(prefix: &IpNet) -> Names {
+    match prefix {
+        IpNet::V4(_) => V4,
+        IpNet::V6(_) => V6,
+    }
+}
+
+pub(super) fn open<T>(path: &Path, kind: fn(MapData) -> Map) -> Result<T>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let data = MapData::from_pin(path).with_context(|| {
+        format!(
+            "there is no map at {}: does the agent run with this --bpffs?",
+            path.display()
+        )
+    })?;
+    T::try_from(kind(data)).with_context(|| {
+        format!(
+            "{} is not laid out as this version of underpass expects",
+            path.display()
+        )
+    })
+}
+
+pub(super) fn read_all<K: PlainOldData, V: PlainOldData>(
+    map: &HashMap<MapData, K, V>,
+    name: &str,
+) -> Result<Vec<(K, V)>> {
+    map.iter()
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("cannot read the map {name}"))
+}
+
+/// Takes "there was none" for "removed".
+pub(super) fn gone(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
+    match result {
+        Err(aya::maps::MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}
