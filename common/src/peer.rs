@@ -11,7 +11,7 @@ pub struct PeerName {
     pub name: [u8; 256],
 }
 
-/// What became of a node's claim.
+/// What became of a node's claim. The greater is the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum PeerState {
@@ -21,10 +21,13 @@ pub enum PeerState {
     WaitingForNeighbour = 2,
     /// The kernel routes its podCIDR elsewhere, or not at all: the kernel's road is taken.
     KernelRoutesElsewhere = 3,
+    /// The kernel keeps another MTU for the way than the uplink's own, which only it can honour:
+    /// the kernel's road is taken.
+    OtherMtu = 4,
     /// Its address is not on-link at our uplink.
-    NotOnLink = 4,
+    NotOnLink = 5,
     /// The claim is refused; the reason says why.
-    Refused = 5,
+    Refused = 6,
 }
 
 /// Why a claim is refused.
@@ -53,25 +56,35 @@ pub enum Refusal {
     Duplicate = 9,
 }
 
+/// A node in one address family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerFamily<A> {
+    /// Its podCIDR; zeros: none. The first, where it has several.
+    pub pod_cidr: A,
+    /// Its address on our segment; zeros: none.
+    pub address: A,
+    /// Its MAC, as this family's neighbour table knows it; zeros: unknown.
+    pub mac: Mac,
+    /// Length of the podCIDR's prefix.
+    pub pod_cidr_len: u8,
+    /// A [`PeerState`]; 0: the node has no podCIDR of this family.
+    pub state: u8,
+    /// A [`Refusal`].
+    pub refusal: u8,
+    /// Always 0.
+    pub _pad: [u8; 3],
+}
+
 /// Value of the map `peers`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// IPv4 podCIDR; zeros: none.
-    pub pod_cidr_v4: [u8; 4],
-    /// The peer's IPv4 address on our segment; zeros: none.
-    pub address_v4: [u8; 4],
-    /// IPv6 podCIDR; zeros: none.
-    pub pod_cidr_v6: [u8; 16],
-    /// The peer's IPv6 address on our segment; zeros: none.
-    pub address_v6: [u8; 16],
-    /// Its MAC; zeros: unknown.
-    pub mac: Mac,
-    /// Length of the IPv4 podCIDR's prefix.
-    pub pod_cidr_v4_len: u8,
-    /// Length of the IPv6 podCIDR's prefix.
-    pub pod_cidr_v6_len: u8,
-    /// A [`PeerState`].
+    /// The node in IPv4.
+    pub v4: PeerFamily<[u8; 4]>,
+    /// The node in IPv6.
+    pub v6: PeerFamily<[u8; 16]>,
+    /// A [`PeerState`]: the worst of those families that it has a podCIDR and an address of.
     pub state: u8,
     /// A [`Refusal`].
     pub refusal: u8,
@@ -80,14 +93,17 @@ pub struct Peer {
 }
 
 const _: () = assert!(size_of::<PeerName>() == 256);
-const _: () = assert!(size_of::<Peer>() == 52);
+const _: () = assert!(size_of::<PeerFamily<[u8; 4]>>() == 20);
+const _: () = assert!(size_of::<PeerFamily<[u8; 16]>>() == 44);
+const _: () = assert!(size_of::<Peer>() == 20 + 44 + 4);
 
 impl PeerState {
     /// All states.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ready,
         Self::WaitingForNeighbour,
         Self::KernelRoutesElsewhere,
+        Self::OtherMtu,
         Self::NotOnLink,
         Self::Refused,
     ];
@@ -103,6 +119,7 @@ impl PeerState {
             Self::Ready => "ready",
             Self::WaitingForNeighbour => "waiting_for_neighbour",
             Self::KernelRoutesElsewhere => "kernel_routes_elsewhere",
+            Self::OtherMtu => "other_mtu",
             Self::NotOnLink => "not_on_link",
             Self::Refused => "refused",
         }

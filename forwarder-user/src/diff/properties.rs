@@ -19,7 +19,8 @@ fn prefix() -> impl Strategy<Value = IpNet> {
         "10.244.2.0/24",
         "10.244.2.9/32",
         "10.9.0.0/32",
-        "fd00:2::/64",
+        "fd00:244:2::/64",
+        "fd00:244:2::9/128",
     ])
     .prop_map(net)
 }
@@ -31,6 +32,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
         "10.244.1.5",
         "10.244.2.5",
         "fd00::2",
+        "fd00:244:1::5",
     ])
     .prop_map(ip)
 }
@@ -55,9 +57,10 @@ fn actual() -> impl Strategy<Value = Actual> {
         state,
         ..Pod::default()
     });
-    let peer = random::mac().prop_map(|mac| Peer {
-        mac,
-        ..Peer::default()
+    let peer = random::mac().prop_map(|mac| {
+        let mut peer = Peer::default();
+        (peer.v4.mac, peer.v6.mac) = (mac, mac);
+        peer
     });
     let next_hops = btree_set(2u8..6, 1..3).prop_map(|ns| ns.into_iter().map(next_hop).collect());
     let name = select(vec!["node-1", "node-2", "gone"]).prop_map(str::to_owned);

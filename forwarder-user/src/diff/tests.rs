@@ -105,7 +105,7 @@ fn a_peer_s_new_mac_changes_its_route_and_the_generation_alone() {
         ..Changes::default()
     };
     assert_eq!(changes, wanted);
-    assert_eq!(changes.peers_set["node-2"].mac, peer_mac(99));
+    assert_eq!(changes.peers_set["node-2"].v4.mac, peer_mac(99));
     assert!(changes.needs_new_generation());
 }
 

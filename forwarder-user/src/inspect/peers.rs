@@ -1,11 +1,11 @@
 //! `underpass peers`: the other nodes, and what became of each.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use serde::Serialize;
 use underpass_common::addr::{NO_MAC, ShowMac};
-use underpass_common::peer::{Peer, PeerState, Refusal};
+use underpass_common::peer::{Peer, PeerFamily, PeerState, Refusal};
 
 use super::print::{self, table};
 use crate::cli::ReadArgs;
@@ -16,15 +16,36 @@ use crate::datapath::{Maps, Pins};
 pub struct PeerReport {
     /// The Node's name.
     pub name: String,
-    /// `ready`, `waiting_for_neighbour`, `kernel_routes_elsewhere`, `not_on_link` or `refused`.
+    /// `ready`, `waiting_for_neighbour`, `kernel_routes_elsewhere`, `other_mtu`, `not_on_link` or
+    /// `refused`: the worst of the families that the node has both a podCIDR and an address of.
     pub state: &'static str,
     /// Why it is refused; absent where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,
-    /// IPv4 podCIDR.
+    /// Its podCIDR of the first of `families`.
     pub pod_cidr: Option<String>,
-    /// IPv4 address on our segment.
-    pub address: Option<Ipv4Addr>,
+    /// Its address of the first of `families`.
+    pub address: Option<IpAddr>,
+    /// Its MAC of the first of `families`.
+    pub mac: Option<String>,
+    /// The families that it has a podCIDR of, IPv4 first.
+    pub families: Vec<PeerFamilyReport>,
+}
+
+/// A node in one address family.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerFamilyReport {
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
+    /// As the node's own, of this family alone.
+    pub state: &'static str,
+    /// Why it is refused; absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<&'static str>,
+    /// The first podCIDR.
+    pub pod_cidr: Option<String>,
+    /// Address on our segment.
+    pub address: Option<IpAddr>,
     /// MAC on our segment.
     pub mac: Option<String>,
 }
@@ -53,39 +74,149 @@ pub fn read(maps: &Maps) -> Result<Vec<PeerReport>> {
 }
 
 fn report(name: String, peer: &Peer) -> PeerReport {
-    let some_v4 = |octets: [u8; 4]| (octets != [0; 4]).then(|| Ipv4Addr::from(octets));
+    let families: Vec<_> = [family("ipv4", &peer.v4), family("ipv6", &peer.v6)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let first = families.first().cloned();
     PeerReport {
         name,
-        state: PeerState::from_number(peer.state).map_or("unknown", PeerState::name),
-        refusal: Refusal::from_number(peer.refusal)
-            .filter(|refusal| *refusal != Refusal::None)
-            .map(Refusal::description),
-        pod_cidr: some_v4(peer.pod_cidr_v4).map(|net| format!("{net}/{}", peer.pod_cidr_v4_len)),
-        address: some_v4(peer.address_v4),
-        mac: (peer.mac != NO_MAC).then(|| ShowMac(peer.mac).to_string()),
+        state: state(peer.state),
+        refusal: refusal(peer.refusal),
+        pod_cidr: first.as_ref().and_then(|first| first.pod_cidr.clone()),
+        address: first.as_ref().and_then(|first| first.address),
+        mac: first.and_then(|first| first.mac),
+        families,
     }
 }
 
-/// The table for people.
+/// `None`: the node takes no part in this family.
+fn family<A>(name: &'static str, family: &PeerFamily<A>) -> Option<PeerFamilyReport>
+where
+    A: Copy + Into<IpAddr>,
+{
+    let some =
+        |address: A| Some(address.into()).filter(|address: &IpAddr| !address.is_unspecified());
+    (family.state != 0).then(|| PeerFamilyReport {
+        family: name,
+        state: state(family.state),
+        refusal: refusal(family.refusal),
+        pod_cidr: some(family.pod_cidr).map(|net| format!("{net}/{}", family.pod_cidr_len)),
+        address: some(family.address),
+        mac: (family.mac != NO_MAC).then(|| ShowMac(family.mac).to_string()),
+    })
+}
+
+fn state(number: u8) -> &'static str {
+    PeerState::from_number(number).map_or("unknown", PeerState::name)
+}
+
+fn refusal(number: u8) -> Option<&'static str> {
+    Refusal::from_number(number)
+        .filter(|refusal| *refusal != Refusal::None)
+        .map(Refusal::description)
+}
+
+/// The table for people: a line for each family of a node.
 pub fn show(peers: &[PeerReport]) -> String {
     if peers.is_empty() {
         return "no other nodes".into();
     }
-    let dash = || "-".to_owned();
     table(
         ["PEER", "POD CIDR", "ADDRESS", "MAC", "STATE"],
-        peers.iter().map(|peer| {
-            [
-                peer.name.clone(),
-                peer.pod_cidr.clone().unwrap_or_else(dash),
-                peer.address
-                    .map_or_else(dash, |address| address.to_string()),
-                peer.mac.clone().unwrap_or_else(dash),
-                match peer.refusal {
-                    Some(reason) => format!("refused: {reason}"),
-                    None => peer.state.replace('_', " "),
-                },
-            ]
-        }),
+        peers.iter().flat_map(rows),
     )
+}
+
+fn rows(peer: &PeerReport) -> Vec<[String; 5]> {
+    let dash = || "-".to_owned();
+    let state = |state: &str, refusal: Option<&str>| match refusal {
+        Some(reason) => format!("refused: {reason}"),
+        None => state.replace('_', " "),
+    };
+    if peer.families.is_empty() {
+        let state = state(peer.state, peer.refusal);
+        return vec![[peer.name.clone(), dash(), dash(), dash(), state]];
+    }
+    let row = |family: &PeerFamilyReport| {
+        [
+            peer.name.clone(),
+            family.pod_cidr.clone().unwrap_or_else(dash),
+            family
+                .address
+                .map_or_else(dash, |address| address.to_string()),
+            family.mac.clone().unwrap_or_else(dash),
+            state(family.state, family.refusal),
+        ]
+    };
+    peer.families.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dual_stack() -> Peer {
+        Peer {
+            v4: PeerFamily {
+                pod_cidr: [10, 244, 2, 0],
+                address: [10, 0, 0, 2],
+                mac: [2, 0, 0, 0, 0, 2],
+                pod_cidr_len: 24,
+                state: PeerState::Ready as u8,
+                ..PeerFamily::default()
+            },
+            v6: PeerFamily {
+                pod_cidr: "fd00:2::".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+                address: "fd00::2".parse::<std::net::Ipv6Addr>().unwrap().octets(),
+                pod_cidr_len: 64,
+                state: PeerState::WaitingForNeighbour as u8,
+                ..PeerFamily::default()
+            },
+            state: PeerState::WaitingForNeighbour as u8,
+            ..Peer::default()
+        }
+    }
+
+    #[test]
+    fn a_dual_stack_node_has_a_line_for_each_family() {
+        let report = report("node-2".to_owned(), &dual_stack());
+        assert_eq!(
+            show(&[report]),
+            "PEER    POD CIDR       ADDRESS   MAC                STATE\n\
+             node-2  10.244.2.0/24  10.0.0.2  02:00:00:00:00:02  ready\n\
+             node-2  fd00:2::/64    fd00::2   -                  waiting for neighbour\n"
+        );
+    }
+
+    #[test]
+    fn the_older_fields_tell_of_the_first_family() {
+        let mut peer = dual_stack();
+        let json = |peer: &Peer| serde_json::to_value(report("n".to_owned(), peer)).unwrap();
+        let both = json(&peer);
+        assert_eq!(both["state"], "waiting_for_neighbour");
+        assert_eq!(both["pod_cidr"], "10.244.2.0/24");
+        assert_eq!(both["address"], "10.0.0.2");
+        assert_eq!(both["mac"], "02:00:00:00:00:02");
+        assert_eq!(both["families"][1]["family"], "ipv6");
+        assert_eq!(both["families"][1]["address"], "fd00::2");
+        peer.v4 = PeerFamily::default();
+        let six = json(&peer);
+        assert_eq!(six["pod_cidr"], "fd00:2::/64");
+        assert_eq!(six["families"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_refused_node_without_a_pod_cidr_has_a_line_all_the_same() {
+        let peer = Peer {
+            state: PeerState::Refused as u8,
+            refusal: Refusal::NoPodCidr as u8,
+            ..Peer::default()
+        };
+        let shown = show(&[report("n".to_owned(), &peer)]);
+        assert!(
+            shown.ends_with("refused: the Node has no podCIDR\n"),
+            "{shown}"
+        );
+    }
 }

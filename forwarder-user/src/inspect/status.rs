@@ -1,12 +1,11 @@
 //! `underpass status`: one screen that answers "does it work?".
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use underpass_common::settings::{LAYOUT_VERSION, Settings};
+use underpass_common::settings::LAYOUT_VERSION;
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::peers::{self, PeerReport};
@@ -14,6 +13,7 @@ use super::pods::{self, PodReport};
 use super::print::{self, grouped, interface, table};
 use crate::cli::ReadArgs;
 use crate::datapath::{Maps, Pins};
+use crate::plan::pod_cidrs_of;
 
 /// The whole state.
 #[derive(Debug, Serialize)]
@@ -127,7 +127,10 @@ pub fn read(pins: &Pins) -> Result<Status> {
             0 => "observe",
             _ => "manage",
         },
-        pod_cidrs: pod_cidrs(&settings),
+        pod_cidrs: pod_cidrs_of(&settings)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         layout_version: settings.layout_version,
         generation: settings.generation,
         epoch: settings.epoch,
@@ -136,16 +139,6 @@ pub fn read(pins: &Pins) -> Result<Status> {
         pods: pods::read(&maps)?,
         verdicts,
     })
-}
-
-fn pod_cidrs(settings: &Settings) -> Vec<String> {
-    settings.pod_cidrs_v4[..usize::from(settings.pod_cidrs_v4_len).min(settings.pod_cidrs_v4.len())]
-        .iter()
-        .map(|block| {
-            let length = u32::from_be_bytes(block.mask).leading_ones();
-            format!("{}/{length}", Ipv4Addr::from(block.network))
-        })
-        .collect()
 }
 
 fn verdicts(maps: &Maps) -> Result<Vec<VerdictReport>> {

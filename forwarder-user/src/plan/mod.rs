@@ -25,7 +25,7 @@ use crate::world::netlink::NextHop;
 use claims::{Claim, Rules};
 use table::Table;
 
-pub use peers::PeerPlan;
+pub use peers::{PeerFamilyPlan, PeerPlan};
 pub use pods::PodPlan;
 pub use problem::{Problem, Subject};
 pub use records::{peer_key, peer_name, pod_cidrs_of, put_pod_cidrs};
@@ -103,9 +103,17 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     })
 }
 
-/// True for what is offloaded at all: IPv4, as yet.
-fn is_carried(address: &IpAddr) -> bool {
-    address.is_ipv4()
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
 }
 
 fn own_pod_cidrs(config: &Config, own: Option<&Claim>, problems: &mut Vec<Problem>) -> Vec<IpNet> {

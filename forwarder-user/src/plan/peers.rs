@@ -11,7 +11,7 @@ use underpass_common::settings::Offload;
 
 use super::claims::{Claim, Refused};
 use super::table::Table;
-use super::{Problem, Subject, Uplink, is_carried};
+use super::{Family, Problem, Subject, Uplink};
 use crate::config::{Config, RoutesMode};
 use crate::world::kernel::{Kernel, KernelRoute, Neighbour, RouteKind};
 use crate::world::netlink::{NextHop, PROTOCOL};
@@ -23,14 +23,51 @@ pub struct PeerPlan {
     pub pod_cidrs: Vec<IpNet>,
     /// Its first InternalIP of each family.
     pub addresses: Vec<IpAddr>,
+    /// The node in IPv4; `None`: it has no podCIDR of that family.
+    pub v4: Option<PeerFamilyPlan>,
+    /// The node in IPv6; `None`: it has no podCIDR of that family.
+    pub v6: Option<PeerFamilyPlan>,
+    /// How far it got: the worst of the families that it has a podCIDR and an address of.
+    pub state: PeerState,
+    /// Why its claim is refused.
+    pub refusal: Refusal,
+    /// One line on why it is not [`PeerState::Ready`].
+    pub detail: Option<String>,
+}
+
+/// What became of another node in one address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerFamilyPlan {
     /// Its MAC on our segment; all zeros: unknown.
     pub mac: Mac,
     /// How far it got.
     pub state: PeerState,
     /// Why its claim is refused.
     pub refusal: Refusal,
-    /// One line on why it is not [`PeerState::Ready`].
-    pub detail: Option<String>,
+}
+
+impl PeerFamilyPlan {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            mac: NO_MAC,
+            state: PeerState::Refused,
+            refusal,
+        }
+    }
+}
+
+impl PeerPlan {
+    /// Notes how far one family got; the worst one's reason stays.
+    fn meet(&mut self, name: &str, obstacle: Option<Obstacle>) -> PeerState {
+        let Some((state, why)) = obstacle else {
+            return PeerState::Ready;
+        };
+        if state > self.state {
+            self.state = state;
+            self.detail = Some(format!("node {name}: {why}"));
+        }
+        state
+    }
 }
 
 /// What a peer's fate depends on besides its claim.
@@ -77,10 +114,17 @@ impl Surroundings<'_> {
         let text = format!("{}: {}", self.config.nodes_source, refused.detail);
         let subject = Subject::Node(name.to_owned());
         placed.problems.push(Problem::new(subject, text));
+        let family = |family: Family| {
+            let mut cidrs = claim.pod_cidrs.iter();
+            cidrs
+                .any(|cidr| family.has(cidr.addr()))
+                .then_some(PeerFamilyPlan::refused(refused.code))
+        };
         PeerPlan {
             pod_cidrs: claim.pod_cidrs.clone(),
             addresses: claim.addresses.clone(),
-            mac: NO_MAC,
+            v4: family(Family::V4),
+            v6: family(Family::V6),
             state: PeerState::Refused,
             refusal: refused.code,
             detail: Some(refused.detail.clone()),
@@ -91,37 +135,38 @@ impl Surroundings<'_> {
         let mut peer = PeerPlan {
             pod_cidrs: claim.pod_cidrs.clone(),
             addresses: claim.addresses.clone(),
-            mac: NO_MAC,
+            v4: None,
+            v6: None,
             state: PeerState::Ready,
             refusal: Refusal::None,
             detail: None,
         };
-        let mut families = 0;
-        for &address in claim.addresses.iter().filter(|address| is_carried(address)) {
-            let of_family = |cidr: &&IpNet| cidr.addr().is_ipv4() == address.is_ipv4();
+        for family in [Family::V4, Family::V6] {
+            let of_family = |cidr: &&IpNet| family.has(cidr.addr());
             let cidrs: Vec<IpNet> = claim.pod_cidrs.iter().filter(of_family).copied().collect();
             if cidrs.is_empty() {
                 continue;
             }
-            families += 1;
-            let (mac, obstacle) = self.place_family(name, address, &cidrs, placed);
-            peer.mac = mac;
-            if let Some((state, why)) = obstacle.filter(|(state, _)| *state > peer.state) {
-                peer.state = state;
-                peer.detail = Some(format!("node {name}: {why}"));
+            let mut addresses = claim.addresses.iter().copied();
+            let placed_family = match addresses.find(|address| family.has(*address)) {
+                Some(address) => {
+                    let (mac, obstacle) = self.place_family(name, address, &cidrs, placed);
+                    let state = peer.meet(name, obstacle);
+                    PeerFamilyPlan {
+                        mac,
+                        state,
+                        refusal: Refusal::None,
+                    }
+                }
+                // Of a podCIDR with no address beside it; the other family goes on.
+                None => PeerFamilyPlan::refused(Refusal::NoAddress),
+            };
+            match family {
+                Family::V4 => peer.v4 = Some(placed_family),
+                Family::V6 => peer.v6 = Some(placed_family),
             }
         }
-        if families > 0 {
-            return peer;
-        }
-        let refused = Refused {
-            code: Refusal::NoPodCidr,
-            detail: format!(
-                "node {name}: spec.podCIDRs: none is IPv4 with an IPv4 InternalIP beside it; \
-                 IPv6 is not carried yet"
-            ),
-        };
-        self.refuse(name, claim, &refused, placed)
+        peer
     }
 
     /// Places a peer's podCIDRs of one family, reached by its address of that family.
@@ -188,12 +233,21 @@ impl Surroundings<'_> {
             return Err(no(&format!("the kernel routes {}", self.show(route))));
         }
         let addresses = self.kernel.addresses.get(&ifindex);
-        let is_special = |net: &IpNet| {
-            let has_broadcast = address.is_ipv4() && net.prefix_len() < 31;
+        let is_broadcast = |net: &IpNet| {
+            let has_broadcast = net.addr().is_ipv4() && net.prefix_len() < 31;
             has_broadcast && (address == net.broadcast() || address == net.network())
         };
-        if addresses.into_iter().flatten().any(is_special) {
+        // RFC 4291, 2.6.1; links of two (/127) have none (RFC 6164).
+        let is_anycast = |net: &IpNet| {
+            let has_anycast = net.addr().is_ipv6() && net.prefix_len() < 127;
+            has_anycast && address == net.network()
+        };
+        let segments: &[IpNet] = addresses.map_or(&[], Vec::as_slice);
+        if segments.iter().any(is_broadcast) {
             return Err(no("it is the segment's broadcast address"));
+        }
+        if segments.iter().any(is_anycast) {
+            return Err(no("it is the anycast address of the segment's routers"));
         }
         Ok(uplink)
     }

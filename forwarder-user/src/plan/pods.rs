@@ -51,8 +51,10 @@ pub(super) fn find(
             continue;
         };
         let is_uplink = uplink.is_some_and(|uplink| uplink.ifindex == link.ifindex);
-        let leads_to_pods = link.master.is_some_and(|bridge| bridges.contains(&bridge))
-            || routed.contains(&link.ifindex);
+        let leads_to_pods = match link.master {
+            Some(bridge) => bridges.contains(&bridge) || routed.contains(&bridge),
+            None => routed.contains(&link.ifindex),
+        };
         if link.up && peer.netns_id.is_some() && !is_uplink && leads_to_pods {
             pods.push(pod(link, peer));
         }

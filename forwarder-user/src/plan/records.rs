@@ -1,14 +1,14 @@
 //! From the plan's types to the maps' and back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::addr::Block;
-use underpass_common::peer::{Peer, PeerName};
+use underpass_common::peer::{Peer, PeerFamily, PeerName};
 use underpass_common::pod::Pod;
 use underpass_common::settings::{MAX_POD_CIDRS, Settings};
 
-use super::{PeerPlan, PodPlan};
+use super::{PeerFamilyPlan, PeerPlan, PodPlan};
 
 impl PodPlan {
     /// The veth's entry in the map `pods`.
@@ -26,32 +26,46 @@ impl PodPlan {
 impl PeerPlan {
     /// The peer's entry in the map `peers`: the first podCIDR and address of each family.
     pub fn record(&self) -> Peer {
-        let mut peer = Peer {
-            mac: self.mac,
+        Peer {
+            v4: self.v4.map_or_else(PeerFamily::default, |family| {
+                let v4 = |net: &IpNet| match net {
+                    IpNet::V4(v4) => Some((v4.addr().octets(), v4.prefix_len())),
+                    IpNet::V6(_) => None,
+                };
+                self.family_record(family, v4)
+            }),
+            v6: self.v6.map_or_else(PeerFamily::default, |family| {
+                let v6 = |net: &IpNet| match net {
+                    IpNet::V6(v6) => Some((v6.addr().octets(), v6.prefix_len())),
+                    IpNet::V4(_) => None,
+                };
+                self.family_record(family, v6)
+            }),
             state: self.state as u8,
             refusal: self.refusal as u8,
-            ..Peer::default()
-        };
-        // Backwards, so that the first of a family is what stays.
-        for cidr in self.pod_cidrs.iter().rev() {
-            match cidr {
-                IpNet::V4(v4) => {
-                    peer.pod_cidr_v4 = v4.addr().octets();
-                    peer.pod_cidr_v4_len = v4.prefix_len();
-                }
-                IpNet::V6(v6) => {
-                    peer.pod_cidr_v6 = v6.addr().octets();
-                    peer.pod_cidr_v6_len = v6.prefix_len();
-                }
-            }
+            _pad: [0; 2],
         }
-        for address in self.addresses.iter().rev() {
-            match address {
-                IpAddr::V4(v4) => peer.address_v4 = v4.octets(),
-                IpAddr::V6(v6) => peer.address_v6 = v6.octets(),
-            }
+    }
+
+    /// `octets` tells address and prefix length of what is of the family.
+    fn family_record<A: Copy + Default>(
+        &self,
+        family: PeerFamilyPlan,
+        octets: impl Fn(&IpNet) -> Option<(A, u8)>,
+    ) -> PeerFamily<A> {
+        let hosts = self.addresses.iter().copied().map(IpNet::from);
+        let address = hosts.filter_map(|host| octets(&host)).next();
+        let pod_cidr = self.pod_cidrs.iter().find_map(&octets);
+        let (pod_cidr, pod_cidr_len) = pod_cidr.unwrap_or_default();
+        PeerFamily {
+            pod_cidr,
+            address: address.unwrap_or_default().0,
+            mac: family.mac,
+            pod_cidr_len,
+            state: family.state as u8,
+            refusal: family.refusal as u8,
+            _pad: [0; 3],
         }
-        peer
     }
 }
 
@@ -137,20 +151,40 @@ mod tests {
         let peer = PeerPlan {
             pod_cidrs: nets(&["fd00::/64", "10.244.1.0/24", "10.244.2.0/25"]),
             addresses: vec!["10.0.0.1".parse().unwrap()],
-            mac: [2, 0, 0, 0, 0, 1],
+            v4: Some(PeerFamilyPlan {
+                mac: [2, 0, 0, 0, 0, 1],
+                state: PeerState::WaitingForNeighbour,
+                refusal: Refusal::None,
+            }),
+            v6: Some(PeerFamilyPlan {
+                mac: [0; 6],
+                state: PeerState::Refused,
+                refusal: Refusal::NoAddress,
+            }),
             state: PeerState::WaitingForNeighbour,
             refusal: Refusal::None,
             detail: None,
         };
-        let record = peer.record();
-        assert_eq!(record.pod_cidr_v4, [10, 244, 1, 0]);
-        assert_eq!(record.pod_cidr_v4_len, 24);
-        assert_eq!(record.pod_cidr_v6[..2], [0xfd, 0]);
-        assert_eq!(record.pod_cidr_v6_len, 64);
-        assert_eq!(record.address_v4, [10, 0, 0, 1]);
-        assert_eq!(record.address_v6, [0; 16]);
-        assert_eq!(record.mac, [2, 0, 0, 0, 0, 1]);
-        assert_eq!((record.state, record.refusal), (2, 0));
+        let Peer {
+            v4,
+            v6,
+            state,
+            refusal,
+            ..
+        } = peer.record();
+        assert_eq!((v4.pod_cidr, v4.pod_cidr_len), ([10, 244, 1, 0], 24));
+        assert_eq!(
+            (v6.pod_cidr[..2].to_vec(), v6.pod_cidr_len),
+            (vec![0xfd, 0], 64)
+        );
+        assert_eq!((v4.address, v6.address), ([10, 0, 0, 1], [0; 16]));
+        assert_eq!((v4.mac, v6.mac), ([2, 0, 0, 0, 0, 1], [0; 6]));
+        assert_eq!((v4.state, v4.refusal), (2, 0));
+        assert_eq!((v6.state, v6.refusal), (6, 2));
+        assert_eq!((state, refusal), (2, 0));
+
+        let without_v6 = PeerPlan { v6: None, ..peer };
+        assert_eq!(without_v6.record().v6, PeerFamily::default());
     }
 
     #[test]

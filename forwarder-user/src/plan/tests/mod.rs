@@ -1,9 +1,11 @@
+mod dual_stack;
 mod own_node;
 mod peers;
 mod pods;
 mod uplink;
 
 use proptest::prelude::*;
+use underpass_common::addr::Mac;
 use underpass_common::peer::PeerState;
 use underpass_common::pod::PodState;
 
@@ -73,7 +75,7 @@ fn a_healthy_cluster_is_carried_whole() {
     assert_eq!(plan.kernel_routes, BTreeMap::new());
     assert_eq!(plan.own_pod_cidrs, [net("10.244.1.0/24")]);
     assert_eq!(state(&plan, "node-2"), (PeerState::Ready, String::new()));
-    assert_eq!(plan.peers["node-3"].mac, peer_mac(3));
+    assert_eq!(plan.peers["node-3"].v4.unwrap().mac, peer_mac(3));
     assert!(
         !plan.peers.contains_key("node-1"),
         "we are not our own peer"
@@ -118,36 +120,13 @@ fn hostile_and_broken_claims_are_told_and_the_rest_works() {
     assert_eq!(plan.peers["twin-b"].refusal, Refusal::OverlapsPeer);
 }
 
-#[test]
-fn a_dual_stack_node_works_with_its_ipv4_part() {
-    let mut world = world(2);
-    let nodes = world.nodes.as_mut().unwrap();
-    nodes[0].pod_cidrs.insert(0, "fd00:244:1::/64".to_owned());
-    nodes[0].internal_ips.insert(0, "fd00::1".to_owned());
-    nodes[1].pod_cidrs.insert(0, "fd00:244:2::/64".to_owned());
-    nodes[1].internal_ips.insert(0, "fd00::2".to_owned());
-    nodes.push(node("six", &["fd00:244:6::/64"], &["fd00::6"]));
-    let plan = planned(&managing(), &world);
-    assert_eq!(
-        plan.own_pod_cidrs,
-        [net("10.244.1.0/24"), net("fd00:244:1::/64")]
-    );
-    assert_eq!(
-        plan.routes,
-        BTreeMap::from([(net("10.244.2.0/24"), way_to(2))])
-    );
-    assert_eq!(state(&plan, "node-2").0, PeerState::Ready);
-    assert_eq!(plan.neighbours.len(), 1);
-    assert_eq!(plan.peers["six"].refusal, Refusal::NoPodCidr);
-    assert!(state(&plan, "six").1.contains("IPv6 is not carried yet"));
-}
-
 proptest! {
     #[test]
     fn no_world_can_make_a_plan_that_harms(config in random::config(), world in random::world()) {
         let plan = planned(&config, &world);
         for (prefix, route) in &plan.routes {
-            prop_assert!(prefix.prefix_len() >= 8);
+            let shortest = if prefix.addr().is_ipv4() { 8 } else { 32 };
+            prop_assert!(prefix.prefix_len() >= shortest);
             for own in &plan.own_pod_cidrs {
                 prop_assert!(!own.contains(prefix) && !prefix.contains(own));
             }
@@ -163,7 +142,15 @@ proptest! {
                 .any(|route| route.destination == *prefix && route.protocol != PROTOCOL);
             prop_assert!(!others && config.routes == crate::config::RoutesMode::Manage);
         }
+        for &(ifindex, address) in &plan.neighbours {
+            prop_assert_eq!(ifindex, plan.uplink.as_ref().unwrap().ifindex);
+            prop_assert!(!address.is_multicast() && !address.is_loopback());
+        }
         for peer in plan.peers.values() {
+            let families = [peer.v4, peer.v6].into_iter().flatten();
+            let worst = families.filter(|family| family.refusal != Refusal::NoAddress)
+                .map(|family| family.state).max();
+            prop_assert!(worst.is_none_or(|worst| worst == peer.state));
             prop_assert_eq!(peer.state == PeerState::Refused, peer.refusal != Refusal::None);
             prop_assert_eq!(peer.state == PeerState::Ready, peer.detail.is_none());
         }

@@ -158,7 +158,7 @@ fn confirmed_follows_the_kernel_s_routes_and_always_does_not() {
                 );
                 assert!(detail.contains(why), "{what}: {detail}");
                 assert_eq!(
-                    plan.peers["node-2"].mac,
+                    plan.peers["node-2"].v4.unwrap().mac,
                     peer_mac(2),
                     "it is known all the same"
                 );

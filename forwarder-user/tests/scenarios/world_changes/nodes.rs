@@ -94,7 +94,7 @@ fn node_ip_changed() -> Result<()> {
     };
     let expect_moved = |from: Ipv4Addr, to: Ipv4Addr| -> Result<()> {
         let peer = wait_for_peer(&lab, here, "node3", "ready")?;
-        assert_eq!(peer.address, Some(to));
+        assert_eq!(peer.address, Some(to.into()));
         assert!(is_kept_fresh(here, to)?);
         wait_until(DEADLINE, "the old address is let go", || {
             is_kept_fresh(here, from).is_ok_and(|kept| !kept)
