@@ -15,6 +15,8 @@ pub enum PodState {
     PeerUnknown = 3,
     /// Left to the kernel: attaching failed; the agent's log says why.
     AttachFailed = 4,
+    /// Left to the kernel: the bridge before it has a smaller MTU, which only the kernel honours.
+    OtherMtu = 5,
 }
 
 /// Value of the map `pods`: what the agent knows of a veth. `to_pod` learns an endpoint only for the
@@ -36,11 +38,12 @@ const _: () = assert!(size_of::<Pod>() == 24);
 
 impl PodState {
     /// All states.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Attached,
         Self::Shaped,
         Self::PeerUnknown,
         Self::AttachFailed,
+        Self::OtherMtu,
     ];
 
     /// The state of that number, where there is one.
@@ -55,6 +58,7 @@ impl PodState {
             Self::Shaped => "shaped",
             Self::PeerUnknown => "peer_unknown",
             Self::AttachFailed => "attach_failed",
+            Self::OtherMtu => "other_mtu",
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct PodReport {
     pub veth: String,
     /// Its interface index.
     pub ifindex: u32,
-    /// `attached`, `shaped`, `peer_unknown` or `attach_failed`.
+    /// `attached`, `shaped`, `peer_unknown`, `attach_failed` or `other_mtu`.
     pub state: &'static str,
     /// MAC of the pod's end.
     pub mac: Option<String>,

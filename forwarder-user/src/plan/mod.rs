@@ -21,6 +21,7 @@ use underpass_common::settings::MAX_POD_CIDRS;
 
 use crate::config::Config;
 use crate::world::World;
+use crate::world::kernel::Kernel;
 use crate::world::netlink::NextHop;
 use claims::{Claim, Rules};
 use table::Table;
@@ -44,7 +45,8 @@ pub struct Plan {
     pub kernel_routes: BTreeMap<IpNet, NextHop>,
     /// Pods' veths, by interface index.
     pub pods: BTreeMap<u32, PodPlan>,
-    /// This node's own podCIDRs, IPv4 first; at most [`MAX_POD_CIDRS`] of a family.
+    /// This node's own podCIDRs, IPv4 first; at most [`MAX_POD_CIDRS`] of a family. Without those
+    /// that the kernel keeps an MTU for which only it can honour.
     pub own_pod_cidrs: Vec<IpNet>,
     /// What became of the other nodes' claims, by node name.
     pub peers: BTreeMap<String, PeerPlan>,
@@ -89,6 +91,7 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         problems.extend(pod.problem());
         pods.insert(pod.ifindex, pod);
     }
+    let own_pod_cidrs = of_full_width(own_pod_cidrs, kernel, &table, &mut problems);
     problems.extend(peers.problems);
     problems.sort();
     Some(Plan {
@@ -154,6 +157,36 @@ fn own_pod_cidrs(config: &Config, own: Option<&Claim>, problems: &mut Vec<Proble
     }
     let first = |cidrs: Vec<IpNet>| cidrs.into_iter().take(MAX_POD_CIDRS);
     first(v4).chain(first(v6)).collect()
+}
+
+/// Leaves out those of our podCIDRs to which the kernel forwards no packet as large as the pods'
+/// interfaces would take. Both directions are the kernel's then.
+fn of_full_width(
+    own: Vec<IpNet>,
+    kernel: &Kernel,
+    table: &Table<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<IpNet> {
+    let narrow = |cidr: &IpNet| {
+        let mut routes = table.at_or_inside(*cidr).filter_map(|(_, route)| {
+            let link = kernel.links.get(&table::leaves_by(route)?)?;
+            link.is_narrowed_by(route).then_some((route, link))
+        });
+        let (route, link) = routes.next()?;
+        Some(format!(
+            "this node's podCIDR {cidr}: the kernel's route to {} by {} carries less than the MTU of \
+             {} bytes (an MTU of its own, or net.ipv6.conf.{}.mtu); its traffic stays with the kernel",
+            route.destination, link.name, link.mtu, link.name
+        ))
+    };
+    let carried = |cidr: &IpNet| match narrow(cidr) {
+        Some(text) => {
+            problems.push(Problem::new(Subject::OwnNode, text));
+            false
+        }
+        None => true,
+    };
+    own.into_iter().filter(carried).collect()
 }
 
 #[cfg(test)]

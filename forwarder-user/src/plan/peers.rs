@@ -10,7 +10,7 @@ use underpass_common::route::Route;
 use underpass_common::settings::Offload;
 
 use super::claims::{Claim, Refused};
-use super::table::Table;
+use super::table::{Table, leaves_by};
 use super::{Family, Problem, Subject, Uplink};
 use crate::config::{Config, RoutesMode};
 use crate::world::kernel::{Kernel, KernelRoute, Neighbour, RouteKind};
@@ -199,6 +199,9 @@ impl Surroundings<'_> {
             let why = format!("its address {address} has no MAC on {}", uplink.name);
             return (NO_MAC, Some((PeerState::WaitingForNeighbour, why)));
         };
+        if let Some(why) = self.narrow_uplink(uplink, address) {
+            return (mac, Some((PeerState::OtherMtu, why)));
+        }
         let route = Route {
             ifindex: uplink.ifindex,
             peer_mac: mac,
@@ -208,8 +211,8 @@ impl Surroundings<'_> {
         for &cidr in cidrs {
             if self.config.offload == Offload::Always {
                 placed.routes.insert(cidr, route);
-            } else if let Err(why) = self.follow_kernel(cidr, next_hop, route, &mut placed.routes) {
-                obstacle = Some((PeerState::KernelRoutesElsewhere, why));
+            } else if let Err(met) = self.follow_kernel(cidr, next_hop, route, &mut placed.routes) {
+                obstacle = obstacle.max(Some(met));
             }
         }
         (mac, obstacle)
@@ -281,16 +284,19 @@ impl Surroundings<'_> {
         next_hop: NextHop,
         route: Route,
         routes: &mut BTreeMap<IpNet, Route>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Obstacle> {
+        let elsewhere = |why| (PeerState::KernelRoutesElsewhere, why);
         let covering = self
             .table
             .covering(cidr)
-            .ok_or_else(|| format!("the kernel has no route to {cidr}"))?;
+            .ok_or_else(|| elsewhere(format!("the kernel has no route to {cidr}")))?;
         if covering.kind != next_hop.into() {
-            return Err(format!(
-                "the kernel routes {cidr} by {}",
-                self.show(covering)
-            ));
+            let why = format!("the kernel routes {cidr} by {}", self.show(covering));
+            return Err(elsewhere(why));
+        }
+        if let Some(mtu) = covering.mtu.filter(|_| self.is_narrowed(covering)) {
+            let why = format!("the kernel's route to {cidr} has an MTU of its own, {mtu}");
+            return Err((PeerState::OtherMtu, why));
         }
         routes.insert(cidr, route);
         let mut enclosing = vec![(cidr, true)];
@@ -299,7 +305,7 @@ impl Surroundings<'_> {
                 .pop_if(|(outer, _)| !outer.contains(&part))
                 .is_some()
             {}
-            let same_way = kernel_route.kind == next_hop.into();
+            let same_way = kernel_route.kind == next_hop.into() && !self.is_narrowed(kernel_route);
             if enclosing
                 .last()
                 .is_some_and(|(_, outer)| *outer != same_way)
@@ -309,6 +315,24 @@ impl Surroundings<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Why the uplink is too narrow for its own MTU, in the family of `address`.
+    fn narrow_uplink(&self, uplink: &Uplink, address: IpAddr) -> Option<String> {
+        let link = self.kernel.links.get(&uplink.ifindex)?;
+        let mtu = link.mtu_v6.filter(|mtu| *mtu < link.mtu)?;
+        address.is_ipv6().then(|| {
+            format!(
+                "{} carries IPv6 packets of {mtu} bytes at most, less than its MTU {}",
+                link.name, link.mtu
+            )
+        })
+    }
+
+    /// True where the kernel honours an MTU for this route that the interface does not show.
+    fn is_narrowed(&self, route: &KernelRoute) -> bool {
+        let link = leaves_by(route).and_then(|ifindex| self.kernel.links.get(&ifindex));
+        link.is_some_and(|link| link.is_narrowed_by(route))
     }
 
     fn show(&self, route: &KernelRoute) -> String {

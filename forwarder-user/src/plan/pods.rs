@@ -26,13 +26,16 @@ pub struct PodPlan {
 impl PodPlan {
     /// What somebody should mend.
     pub(super) fn problem(&self) -> Option<Problem> {
-        (self.state == PodState::PeerUnknown).then(|| {
-            let text = format!(
-                "pod veth {}: the MAC of the pod's end cannot be read; its traffic stays with the kernel",
-                self.name
-            );
-            Problem::new(Subject::Pod(self.name.clone()), text)
-        })
+        let why = match self.state {
+            PodState::PeerUnknown => "the MAC of the pod's end cannot be read",
+            PodState::OtherMtu => "its bridge has a smaller MTU",
+            _ => return None,
+        };
+        let text = format!(
+            "pod veth {}: {why}; its traffic stays with the kernel",
+            self.name
+        );
+        Some(Problem::new(Subject::Pod(self.name.clone()), text))
     }
 }
 
@@ -56,18 +59,21 @@ pub(super) fn find(
             None => routed.contains(&link.ifindex),
         };
         if link.up && peer.netns_id.is_some() && !is_uplink && leads_to_pods {
-            pods.push(pod(link, peer));
+            let bridge = link.master.and_then(|bridge| kernel.links.get(&bridge));
+            pods.push(pod(link, peer, bridge));
         }
     }
     pods
 }
 
-fn pod(link: &Link, peer: VethPeer) -> PodPlan {
+fn pod(link: &Link, peer: VethPeer, bridge: Option<&Link>) -> PodPlan {
     let mac = peer.mac.unwrap_or(NO_MAC);
     let state = if !link.qdiscs.is_empty() {
         PodState::Shaped
     } else if mac == NO_MAC {
         PodState::PeerUnknown
+    } else if bridge.is_some_and(|bridge| bridge.mtu < link.mtu) {
+        PodState::OtherMtu
     } else {
         PodState::Attached
     };

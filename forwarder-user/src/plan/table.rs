@@ -93,6 +93,7 @@ mod tests {
             kind: RouteKind::OnLink { ifindex },
             protocol: 2,
             priority,
+            mtu: None,
         }
     }
 

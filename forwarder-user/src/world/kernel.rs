@@ -35,6 +35,9 @@ pub struct Link {
     pub mac: Mac,
     /// Its MTU, in bytes of the IP packet.
     pub mtu: u32,
+    /// Its MTU for IPv6 (`net.ipv6.conf.NAME.mtu`, which a router's advertisement may set too), never
+    /// above `mtu`; `None`: no IPv6 on it.
+    pub mtu_v6: Option<u32>,
     /// Administratively up and with carrier.
     pub up: bool,
     /// Interface index of the bridge it is a port of.
@@ -42,6 +45,17 @@ pub struct Link {
     /// Kinds of its queueing discipline(s), but for `noqueue`, `clsact` and none: what would shape
     /// or redirect its packets.
     pub qdiscs: Vec<String>,
+}
+
+impl Link {
+    /// True where the kernel forwards over it no packet as large as its MTU, for this route's sake.
+    pub fn is_narrowed_by(&self, route: &KernelRoute) -> bool {
+        let for_ipv6 = self.mtu_v6.filter(|_| route.destination.addr().is_ipv6());
+        [route.mtu, for_ipv6]
+            .into_iter()
+            .flatten()
+            .any(|mtu| mtu < self.mtu)
+    }
 }
 
 /// What an interface is, as far as it matters here.
@@ -90,6 +104,9 @@ pub struct KernelRoute {
     pub protocol: u8,
     /// Metric; the lowest wins among routes to one destination.
     pub priority: u32,
+    /// The MTU that it was given (`mtu 1400`), which the kernel honours when it forwards
+    /// (`ip_dst_mtu_maybe_forward()` of include/net/ip.h, and its like for IPv6).
+    pub mtu: Option<u32>,
 }
 
 /// What a route does with a packet.

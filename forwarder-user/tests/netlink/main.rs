@@ -3,6 +3,7 @@
 //! Every test has a network namespace of its own; all need root.
 
 mod changes;
+mod ipv6;
 mod namespace;
 
 use std::time::Duration;
@@ -52,6 +53,19 @@ fn the_mirror_follows_every_kind_of_change() {
             "route add 10.7.0.0/24 nexthop via 10.1.0.8 nexthop via 10.1.0.9",
             "route add 10.6.0.0/24 via 10.1.0.8 table 100",
             "route add fd08::/64 via fd01::8",
+            "-6 route append fd08::/64 via fd01::9",
+            "-6 route append fd08::/64 via fd01::7 proto 85",
+            "-6 route del fd08::/64 via fd01::8",
+            "-6 route add fd07::/64 proto 85 nexthop via fd01::8 nexthop via fd01::9",
+            "-6 route replace fd07::/64 via fd01::8",
+            "-6 route add fd07::/64 via fd01::8 metric 7 expires 1000",
+            "-6 route add unreachable fd09::/64",
+            "-6 route add default via fd01::9 mtu 1400",
+            "route add default via 10.1.0.9 mtu lock 1400",
+            "-6 route add fd06::/64 via fd01::8 table 100",
+            "-6 route del fd07::/64 via fd01::8",
+            "link set br0 mtu 1400",
+            "link set br0 mtu 1500",
             "route add 10.5.0.0/24 via inet6 fd01::8 dev br0",
             "route del 10.8.0.0/16 via 10.1.0.8 metric 7",
             "rule add from 10.3.0.0/16 fwmark 1 lookup 100",

@@ -1,4 +1,5 @@
 mod dual_stack;
+mod mtu;
 mod own_node;
 mod peers;
 mod pods;

@@ -69,7 +69,8 @@ impl Netlink {
         })
     }
 
-    /// Asks for what events about links leave open.
+    /// Asks for what events about links leave open. It comes first: an answer about a link waits for
+    /// whatever the kernel is just changing (it holds its RTNL), and what is read after that is new.
     async fn read_silent_changes(&self, kernel: &mut Kernel, noted: &mut Noted) -> Result<()> {
         for ifindex in std::mem::take(&mut noted.links) {
             if let Some(link) = self.read_link(ifindex).await? {

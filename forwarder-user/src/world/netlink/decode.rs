@@ -6,20 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
+    RouteVia,
 };
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
 use underpass_common::addr::{Mac, NO_MAC};
 
+use super::PROTOCOL;
 use crate::world::kernel::{KernelRoute, Link, LinkKind, Neighbour, RouteKind, VethPeer};
 
 /// A link, without what other messages tell: its queueing disciplines and its peer's MAC.
@@ -36,6 +39,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         kind: LinkKind::Other,
         mac: NO_MAC,
         mtu: 0,
+        mtu_v6: None,
         up: message
             .header
             .flags
@@ -51,6 +55,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = to_mac(mac).unwrap_or(NO_MAC),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::AfSpecUnspec(families) => link.mtu_v6 = mtu_v6(families),
             LinkAttribute::Controller(ifindex) => controller = Some(*ifindex),
             LinkAttribute::Link(ifindex) => peer.ifindex = *ifindex,
             LinkAttribute::LinkNetNsId(id) => peer.netns_id = Some(*id),
@@ -67,6 +72,29 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+fn mtu_v6(families: &[AfSpecUnspec]) -> Option<u32> {
+    let v6 = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(v6) => Some(v6),
+        _ => None,
+    })?;
+    v6.iter().find_map(|attribute| match attribute {
+        AfSpecInet6::DevConf(settings) => u32::try_from(settings.mtu6).ok(),
+        _ => None,
+    })
+}
+
+/// True where an address is not the interface's own, or not yet: duplicate address detection
+/// (RFC 4862) is under way, or has found another one that has it. The kernel tells when that is over.
+pub(super) fn is_in_doubt(message: &AddressMessage) -> bool {
+    let doubts = AddressFlags::Tentative | AddressFlags::Dadfailed;
+    let is_set =
+        |flags: AddressFlags| flags.intersects(doubts) && !flags.contains(AddressFlags::Optimistic);
+    message
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, AddressAttribute::Flags(flags) if is_set(*flags)))
 }
 
 /// An interface's own address.
@@ -161,6 +189,33 @@ pub(super) fn in_main_table(message: &RouteMessage) -> bool {
     table == main && !message.header.flags.contains(RouteFlags::Cloned)
 }
 
+/// The routes of the main table that a message tells of: one.
+///
+/// But where a replacement of an IPv6 route of ours was broken off, the kernel has made one of the
+/// old one and the new one, of two next hops. Each is still to be deleted by itself.
+pub(super) fn routes(message: &RouteMessage) -> Vec<KernelRoute> {
+    let Some(whole) = route(message) else {
+        return Vec::new();
+    };
+    let next_hops = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::MultiPath(next_hops) => Some(next_hops),
+            _ => None,
+        });
+    match next_hops {
+        Some(next_hops) if whole.protocol == PROTOCOL && whole.destination.addr().is_ipv6() => {
+            let each = next_hops.iter().map(|next_hop| KernelRoute {
+                kind: kind(&next_hop.attributes, Some(next_hop.interface_index)),
+                ..whole
+            });
+            each.collect()
+        }
+        _ => vec![whole],
+    }
+}
+
 /// A route of the main table.
 pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
     let header = &message.header;
@@ -174,10 +229,12 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
     }
     let mut destination = everything;
     let mut priority = 0;
+    let mut mtu = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = to_ip(address)?,
             RouteAttribute::Priority(number) => priority = *number,
+            RouteAttribute::Metrics(metrics) => mtu = route_mtu(metrics),
             _ => {}
         }
     }
@@ -186,6 +243,14 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
         kind: route_kind(message),
         protocol: header.protocol.into(),
         priority,
+        mtu,
+    })
+}
+
+fn route_mtu(metrics: &[RouteMetric]) -> Option<u32> {
+    metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu).filter(|mtu| *mtu != 0),
+        _ => None,
     })
 }
 
@@ -200,9 +265,12 @@ pub(super) fn route_kind(message: &RouteMessage) -> RouteKind {
     {
         return RouteKind::Other;
     }
+    kind(&message.attributes, None)
+}
+
+fn kind(attributes: &[RouteAttribute], mut ifindex: Option<u32>) -> RouteKind {
     let mut gateway = None;
-    let mut ifindex = None;
-    for attribute in &message.attributes {
+    for attribute in attributes {
         match attribute {
             RouteAttribute::Gateway(address) => gateway = to_ip(address),
             RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some((*v4).into()),

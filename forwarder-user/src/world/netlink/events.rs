@@ -224,7 +224,10 @@ pub(super) fn event(message: &RouteNetlinkMessage) -> Option<Event> {
         NewLink(message) => decode::link(message).map(Event::Link),
         DelLink(message) => decode::link(message).map(|link| Event::LinkGone(link.ifindex)),
         NewAddress(message) => {
-            decode::address(message).map(|(ifindex, address)| Event::Address(ifindex, address))
+            decode::address(message).map(|(ifindex, address)| match decode::is_in_doubt(message) {
+                true => Event::AddressGone(ifindex, address),
+                false => Event::Address(ifindex, address),
+            })
         }
         DelAddress(message) => {
             decode::address(message).map(|(ifindex, address)| Event::AddressGone(ifindex, address))

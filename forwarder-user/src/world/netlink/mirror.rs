@@ -69,6 +69,12 @@ impl Noted {
                 peer.mac = known.mac;
             }
         }
+        // IPv6's own MTU and those of its routes follow the device's (rt6_mtu_change() of
+        // net/ipv6/route.c), and only after that has been told.
+        if old.is_some_and(|old| old.mtu != link.mtu) {
+            self.links.insert(link.ifindex);
+            self.routes = true;
+        }
         if let Some(old) = old {
             link.qdiscs.clone_from(&old.qdiscs);
         }

@@ -130,6 +130,7 @@ impl Netlink {
             for message in table.unwrap_or_default() {
                 if let RouteNetlinkMessage::NewAddress(message) = message
                     && message.header.family == family
+                    && !decode::is_in_doubt(&message)
                     && let Some((ifindex, address)) = decode::address(&message)
                 {
                     addresses.entry(ifindex).or_default().push(address);
@@ -174,7 +175,7 @@ impl Netlink {
                 if let RouteNetlinkMessage::NewRoute(message) = message
                     && message.header.address_family == family
                 {
-                    routes.extend(decode::route(&message));
+                    routes.extend(decode::routes(&message));
                 }
             }
         }
