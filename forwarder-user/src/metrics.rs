@@ -169,6 +169,31 @@ impl Collector for MapsCollector {
             ConstGauge::new(count as i64)
                 .encode(by_state.encode_family(&[("state", state.name())])?)?;
         }
+        let mut by_family = encoder.encode_descriptor(
+            "underpass_peers_by_family",
+            "Other nodes by address family and state in that family",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (family, states) in [
+            (
+                "ipv4",
+                peers.iter().map(|(_, peer)| peer.v4.state).collect(),
+            ),
+            (
+                "ipv6",
+                peers
+                    .iter()
+                    .map(|(_, peer)| peer.v6.state)
+                    .collect::<Vec<_>>(),
+            ),
+        ] {
+            for state in PeerState::ALL {
+                let count = states.iter().filter(|one| **one == state as u8).count();
+                let labels = [("family", family), ("state", state.name())];
+                ConstGauge::new(count as i64).encode(by_family.encode_family(&labels)?)?;
+            }
+        }
         let mut by_state = encoder.encode_descriptor(
             "underpass_pods",
             "Pods' veths of this node by state",

@@ -71,10 +71,12 @@ pub fn findings(pins: &Pins) -> Vec<Finding> {
         btf(),
         bpffs(pins),
         capabilities(),
-        forwarding(),
+        forwarding(sysctl::IPV4_FORWARD, "IPv4"),
+        forwarding(sysctl::IPV6_FORWARD, "IPv6"),
         be_liberal(),
         loose(),
-        neighbours(),
+        neighbours(sysctl::NEIGHBOUR_LIMIT_V4),
+        neighbours(sysctl::NEIGHBOUR_LIMIT_V6),
     ]
 }
 
@@ -146,13 +148,15 @@ fn capabilities() -> Finding {
     }
 }
 
-fn forwarding() -> Finding {
-    let key = sysctl::IPV4_FORWARD;
+fn forwarding(key: &'static str, family: &str) -> Finding {
     match sysctl::read(key) {
         Ok(Some(0)) => finding(
             key,
             Outcome::Warn,
-            "0: the kernel forwards nothing, so that nothing can be confirmed; set it to 1",
+            format!(
+                "0: the kernel forwards no {family}, so that nothing of it can be confirmed; set it to 1 \
+                 where pods have {family}"
+            ),
         ),
         Ok(value) => finding(key, Outcome::Pass, shown(value)),
         Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
@@ -185,8 +189,7 @@ fn loose() -> Finding {
     }
 }
 
-fn neighbours() -> Finding {
-    let key = sysctl::NEIGHBOUR_LIMIT_V4;
+fn neighbours(key: &'static str) -> Finding {
     match sysctl::read(key) {
         Ok(value) => finding(
             key,

@@ -135,3 +135,72 @@ pub fn show(flows: &[FlowReport]) -> String {
         }),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str, protocol: u8, icmp_type: u8) -> FlowKey<IpAddr> {
+        FlowKey {
+            pod: address.parse().unwrap(),
+            remote: address.parse().unwrap(),
+            pod_port: 40_000u16.to_be_bytes(),
+            remote_port: 80u16.to_be_bytes(),
+            protocol,
+            icmp_type,
+            _pad: [0; 2],
+        }
+    }
+
+    #[test]
+    fn flows_of_both_families_are_shown_as_people_write_them() {
+        let flow = Flow::default();
+        let line = |address, protocol, icmp_type| {
+            let key = key(address, protocol, icmp_type);
+            let shown = show(&[report(&key, &flow, &Settings::default())]);
+            let line = shown.lines().nth(1).unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.join(" ")
+        };
+        for (protocol, address, icmp_type, wanted) in [
+            (
+                6,
+                "10.0.0.9",
+                0,
+                "tcp 10.0.0.9:40000 10.0.0.9:80 kernel kernel",
+            ),
+            (
+                17,
+                "fd00::9",
+                0,
+                "udp [fd00::9]:40000 [fd00::9]:80 kernel kernel",
+            ),
+            (
+                1,
+                "10.0.0.9",
+                8,
+                "icmp 10.0.0.9:40000 10.0.0.9 (asked) kernel kernel",
+            ),
+            (
+                1,
+                "10.0.0.9",
+                0,
+                "icmp 10.0.0.9:40000 10.0.0.9 (asks) kernel kernel",
+            ),
+            (
+                58,
+                "fd00::9",
+                128,
+                "icmpv6 [fd00::9]:40000 fd00::9 (asked) kernel kernel",
+            ),
+            (
+                58,
+                "fd00::9",
+                129,
+                "icmpv6 [fd00::9]:40000 fd00::9 (asks) kernel kernel",
+            ),
+        ] {
+            assert_eq!(line(address, protocol, icmp_type), wanted);
+        }
+    }
+}
