@@ -68,7 +68,8 @@ pub(super) fn find(
 
 fn pod(link: &Link, peer: VethPeer, bridge: Option<&Link>) -> PodPlan {
     let mac = peer.mac.unwrap_or(NO_MAC);
-    let state = if !link.qdiscs.is_empty() {
+    // What the bridge does to packets is jumped over as well.
+    let state = if link.shapes() || bridge.is_some_and(Link::shapes) {
         PodState::Shaped
     } else if mac == NO_MAC {
         PodState::PeerUnknown

@@ -41,6 +41,14 @@ pub(super) fn find(
     if link.mac == NO_MAC {
         return Err(unfit("has no MAC; an Ethernet interface is needed"));
     }
+    // What goes out by it passes all that hangs there, redirected or not; what comes in would not.
+    if !link.ingress_filters.is_empty() {
+        let filters = link.ingress_filters.join(", ");
+        return Err(unfit(&format!(
+            "has filters on what comes in ({filters}) which may limit or redirect it: \
+             everything is left to the kernel"
+        )));
+    }
     Ok(Uplink {
         ifindex: link.ifindex,
         name: link.name.clone(),

@@ -42,12 +42,25 @@ pub struct Link {
     pub up: bool,
     /// Interface index of the bridge it is a port of.
     pub master: Option<u32>,
-    /// Kinds of its queueing discipline(s), but for `noqueue`, `clsact` and none: what would shape
-    /// or redirect its packets.
+    /// Kinds of its queueing disciplines that may hold packets back, sorted. Not those which send on
+    /// at once what the device takes (`noqueue`, `pfifo_fast`, `fq_codel`, ...).
     pub qdiscs: Vec<String>,
+    /// Kinds of the filters on what comes in (`clsact` or `ingress`) that may limit or redirect,
+    /// sorted. Not BPF programs that decide by themselves.
+    pub ingress_filters: Vec<String>,
+    /// The same of what goes out (`clsact`).
+    pub egress_filters: Vec<String>,
 }
 
 impl Link {
+    /// True where something holds back, limits or redirects packets on their way through it, in
+    /// either direction.
+    pub fn shapes(&self) -> bool {
+        !(self.qdiscs.is_empty()
+            && self.ingress_filters.is_empty()
+            && self.egress_filters.is_empty())
+    }
+
     /// True where the kernel forwards over it no packet as large as its MTU, for this route's sake.
     pub fn is_narrowed_by(&self, route: &KernelRoute) -> bool {
         let for_ipv6 = self.mtu_v6.filter(|_| route.destination.addr().is_ipv6());

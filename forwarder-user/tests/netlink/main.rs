@@ -5,10 +5,11 @@
 mod changes;
 mod ipv6;
 mod namespace;
+mod shaping;
 
 use std::time::Duration;
 
-use namespace::{Elsewhere, Mirror, in_a_namespace, ip, run};
+use namespace::{Elsewhere, Mirror, in_a_namespace, ip};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::Instant;
 use underpass::world::kernel::{Kernel, KernelRoute, Link, LinkKind, VethPeer};
@@ -237,33 +238,4 @@ fn only_a_change_of_rules_is_reported_as_one() {
         assert!(absorbed.changed && !absorbed.rules_changed);
         Ok(())
     });
-}
-
-#[test]
-fn a_qdisc_that_shapes_is_seen_and_one_that_does_not_is_not() {
-    in_a_namespace(
-        "a_qdisc_that_shapes_is_seen_and_one_that_does_not_is_not",
-        || async {
-            ip("link add here type veth peer name there")?;
-            ip("link set here up")?;
-            let mut mirror = Mirror::new().await?;
-            run("tc", "qdisc add dev here clsact")?;
-            run("tc", "qdisc add dev there ingress")?;
-            run(
-                "tc",
-                "qdisc add dev here root tbf rate 1mbit burst 10k latency 50ms",
-            )?;
-
-            let qdiscs = |kernel: &Kernel, name| link(kernel, name).unwrap().qdiscs.clone();
-            mirror
-                .until(|kernel| {
-                    qdiscs(kernel, "here") == ["tbf"] && qdiscs(kernel, "there") == ["ingress"]
-                })
-                .await?;
-            run("tc", "qdisc del dev here root")?;
-            mirror
-                .until(|kernel| qdiscs(kernel, "here").is_empty())
-                .await
-        },
-    );
 }

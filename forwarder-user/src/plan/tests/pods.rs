@@ -107,6 +107,28 @@ fn which_interfaces_are_pods() {
 }
 
 #[test]
+fn a_pod_is_the_kernel_s_where_anything_on_its_way_shapes() {
+    type Shape = fn(&mut Link);
+    let shapes: [Shape; 3] = [
+        |link| link.qdiscs.push("tbf".to_owned()),
+        |link| link.ingress_filters.push("u32".to_owned()),
+        |link| link.egress_filters.push("matchall".to_owned()),
+    ];
+    for shape in shapes {
+        for (on, wanted) in [
+            (POD_A, [PodState::Shaped, PodState::Attached]),
+            (CNI0, [PodState::Shaped; 2]),
+        ] {
+            let mut world = world(2);
+            shape(world.kernel.links.get_mut(&on).unwrap());
+            let plan = planned(&config(), &world);
+            let states: Vec<_> = plan.pods.values().map(|pod| pod.state).collect();
+            assert_eq!(states, wanted);
+        }
+    }
+}
+
+#[test]
 fn an_uplink_that_is_a_veth_is_no_pod() {
     let mut world = world(2);
     let mut eth0 = veth(ETH0, Some(CNI0));

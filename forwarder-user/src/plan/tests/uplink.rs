@@ -89,6 +89,23 @@ fn a_pattern_prefers_what_is_up() {
 }
 
 #[test]
+fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
+    let mut world = world(2);
+    let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
+    eth0.qdiscs.push("htb".to_owned());
+    eth0.egress_filters.push("u32".to_owned());
+    let plan = planned(&config(), &world);
+    assert_eq!((plan.routes.len(), texts(&plan).len()), (1, 0));
+    let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
+    eth0.ingress_filters.push("matchall".to_owned());
+    let plan = planned(&config(), &world);
+    assert_eq!((plan.uplink.as_ref(), plan.routes.len()), (None, 0));
+    let text = "the uplink eth0 (it holds this node's InternalIP 10.0.0.1) has filters on what \
+                comes in (matchall) which may limit or redirect it";
+    assert!(texts(&plan)[0].starts_with(text), "{:?}", texts(&plan));
+}
+
+#[test]
 fn without_an_address_to_go_by_the_default_route_decides() {
     let mut world = world(2);
     world.nodes.as_mut().unwrap()[0].internal_ips = vec!["192.0.2.1".to_owned()];

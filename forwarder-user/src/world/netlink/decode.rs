@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
     RouteVia,
 };
-use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcMessage, TcOption};
 use underpass_common::addr::{Mac, NO_MAC};
 
 use super::PROTOCOL;
@@ -46,6 +46,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
         master: None,
         qdiscs: Vec::new(),
+        ingress_filters: Vec::new(),
+        egress_filters: Vec::new(),
     };
     let mut peer = VethPeer::default();
     let mut controller = None;
@@ -290,18 +292,58 @@ fn kind(attributes: &[RouteAttribute], mut ifindex: Option<u32>) -> RouteKind {
     }
 }
 
-/// A queueing discipline's device and kind, where it could shape or redirect packets. `clsact`
-/// does nothing by itself; `ingress` stays, because filters that redirect hang on it.
+/// A queueing discipline's device and kind.
 pub(super) fn qdisc(message: &TcMessage) -> Option<(u32, &str)> {
-    let kind = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            TcAttribute::Kind(kind) => Some(kind.as_str()),
-            _ => None,
-        })?;
     let ifindex = u32::try_from(message.header.index).ok()?;
-    (!matches!(kind, "noqueue" | "clsact" | "noop")).then_some((ifindex, kind))
+    Some((ifindex, tc_kind(message)?))
+}
+
+/// True where a queueing discipline may hold packets back, or keep ours out.
+///
+/// A veth has none by default, whatever `net.core.default_qdisc` says (`IFF_NO_QUEUE` of
+/// drivers/net/veth.c): somebody wanted it. Those which send on at once what the device takes lose
+/// nothing where they are jumped over: into the pod there is no queue to be fair in. `clsact` does
+/// nothing by itself; `ingress` has the place that our programs need where there is no TCX.
+pub(super) fn holds_back(kind: &str) -> bool {
+    let never = ["noop", "noqueue", "clsact"];
+    let at_once = [
+        "pfifo",
+        "bfifo",
+        "pfifo_fast",
+        "mq",
+        "sfq",
+        "codel",
+        "fq_codel",
+    ];
+    !never.contains(&kind) && !at_once.contains(&kind)
+}
+
+/// The kind of a filter that may limit or redirect; `None` for a BPF program that decides by itself
+/// ("direct action"), as ours do where there is no TCX: what such a one drops is never confirmed.
+pub(super) fn limiting_filter(message: &TcMessage) -> Option<&str> {
+    let kind = tc_kind(message)?;
+    if kind != "bpf" {
+        return Some(kind);
+    }
+    // The kernel tells of the place first, without options, and then of what stands there.
+    let mut attributes = message.attributes.iter();
+    let options = attributes.find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let decides = options.iter().any(|option| {
+        matches!(option, TcOption::Bpf(TcFilterBpfOption::Flags(flags))
+            if flags.contains(TcBpfFlags::DirectAction))
+    });
+    (!decides).then_some(kind)
+}
+
+fn tc_kind(message: &TcMessage) -> Option<&str> {
+    let mut attributes = message.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        TcAttribute::Kind(kind) => Some(kind.as_str()),
+        _ => None,
+    })
 }
 
 /// The family of an address, as netlink numbers it.

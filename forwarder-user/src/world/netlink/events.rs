@@ -62,7 +62,7 @@ pub enum Event {
     Routes,
     /// Policy rules have changed.
     Rules,
-    /// Queueing disciplines have changed.
+    /// Queueing disciplines or filters have changed.
     Qdiscs,
     /// Events have been lost: only a full read helps.
     Overrun,
@@ -197,6 +197,7 @@ fn decode_message(bytes: &[u8]) -> Option<Event> {
     match NetlinkBuffer::new(bytes).message_type() {
         libc::RTM_NEWRULE | libc::RTM_DELRULE => return Some(Event::Rules),
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC => return Some(Event::Qdiscs),
+        libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => return Some(Event::Qdiscs),
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {}
         libc::RTM_NEWADDR | libc::RTM_DELADDR => {}
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {}

@@ -77,6 +77,8 @@ impl Noted {
         }
         if let Some(old) = old {
             link.qdiscs.clone_from(&old.qdiscs);
+            link.ingress_filters.clone_from(&old.ingress_filters);
+            link.egress_filters.clone_from(&old.egress_filters);
         }
         if old != Some(&link) {
             kernel.links.insert(link.ifindex, link);

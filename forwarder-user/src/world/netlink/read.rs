@@ -15,7 +15,7 @@ use tracing::debug;
 use underpass_common::addr::Mac;
 
 use super::ask::{Failure, or_none};
-use super::{Netlink, decode, mirror, rules};
+use super::{Netlink, decode, device, mirror, rules};
 use crate::world::kernel::{Kernel, KernelRoute, Link, LinkKind, VethPeer};
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -201,8 +201,8 @@ impl Netlink {
         Ok(lines)
     }
 
-    /// Reads the queueing disciplines of all links (the kernel has no way to ask for one link's)
-    /// and tells whether any has changed.
+    /// Reads the queueing disciplines of all links (the kernel has no way to ask for one link's),
+    /// and the filters that hang on them, and tells whether any has changed.
     pub(super) async fn read_qdiscs(&self, kernel: &mut Kernel) -> Result<bool> {
         let table = self
             .dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()))
@@ -218,15 +218,60 @@ impl Netlink {
         }
         let mut changed = false;
         for link in kernel.links.values_mut() {
-            let now = kinds.remove(&link.ifindex).unwrap_or_default();
-            if !now.iter().eq(link.qdiscs.iter()) {
-                link.qdiscs = now.into_iter().map(str::to_owned).collect();
-                changed = true;
+            let mut now = kinds.remove(&link.ifindex).unwrap_or_default();
+            let (mut ingress, mut egress) = (Vec::new(), Vec::new());
+            if now.contains("clsact") || now.contains("ingress") {
+                ingress = self.read_filters(link.ifindex, FILTERS_INGRESS).await?;
+            }
+            // Asked for what goes out, `ingress` answers with what comes in.
+            if now.contains("clsact") {
+                egress = self.read_filters(link.ifindex, FILTERS_EGRESS).await?;
+            }
+            now.retain(|kind| decode::holds_back(kind));
+            let qdiscs = now.into_iter().map(str::to_owned).collect();
+            for (old, new) in [
+                (&mut link.qdiscs, qdiscs),
+                (&mut link.ingress_filters, ingress),
+                (&mut link.egress_filters, egress),
+            ] {
+                changed |= *old != new;
+                *old = new;
             }
         }
         Ok(changed)
     }
+
+    /// Kinds of the filters at one place of a link that may limit or redirect.
+    async fn read_filters(&self, ifindex: u32, place: u32) -> Result<Vec<String>> {
+        let mut request = TcMessage::default();
+        request.header.index = i32::try_from(ifindex).context("an interface index is too large")?;
+        request.header.parent = place.into();
+        let answer = self
+            .dump(RouteNetlinkMessage::GetTrafficFilter(request))
+            .await;
+        // The link, or what the filters hang on, is gone by now: an event follows.
+        let gone = [
+            Errno::ENODEV,
+            Errno::EINVAL,
+            Errno::EOPNOTSUPP,
+            Errno::ENOENT,
+        ];
+        let table = or_none(answer, &gone)
+            .with_context(|| format!("read the filters on {}", device(ifindex)))?;
+        let mut kinds = BTreeSet::new();
+        for message in table.iter().flatten() {
+            if let RouteNetlinkMessage::NewTrafficFilter(message) = message {
+                kinds.extend(decode::limiting_filter(message));
+            }
+        }
+        Ok(kinds.into_iter().map(str::to_owned).collect())
+    }
 }
+
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` of include/uapi/linux/pkt_sched.h; good for `ingress` too.
+const FILTERS_INGRESS: u32 = 0xffff_fff2;
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`.
+const FILTERS_EGRESS: u32 = 0xffff_fff3;
 
 /// Spares the kernel and us half a kilobyte for each link.
 fn without_statistics() -> LinkAttribute {

@@ -14,6 +14,7 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags};
+use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcOption};
 
 use super::messages::{MAC, address, ip, neighbour, net, port, qdisc, route, rule, veth};
 use crate::world::kernel::{LinkKind, RouteKind, VethPeer};
@@ -244,16 +245,31 @@ fn rules_read_as_people_write_them() {
 }
 
 #[test]
-fn a_qdisc_counts_where_it_can_shape_or_redirect() {
-    for (kind, counts) in [
-        ("tbf", true),
-        ("ingress", true),
-        ("clsact", false),
-        ("noqueue", false),
+fn a_qdisc_counts_where_it_may_hold_packets_back() {
+    assert_eq!(decode::qdisc(&qdisc("tbf")), Some((3, "tbf")));
+    for kind in [
+        "tbf", "htb", "netem", "hfsc", "fq", "cake", "prio", "ingress",
     ] {
-        let expected = counts.then_some((3, kind));
-        assert_eq!(decode::qdisc(&qdisc(kind)), expected);
+        assert!(decode::holds_back(kind), "{kind}");
     }
+    for kind in ["clsact", "noqueue", "pfifo_fast", "mq", "fq_codel"] {
+        assert!(!decode::holds_back(kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_filter_counts_unless_it_is_a_program_that_decides_by_itself() {
+    let filter = |kind, flags: Option<TcBpfFlags>| {
+        let mut message = qdisc(kind);
+        let options = flags.map(|flags| vec![TcOption::Bpf(TcFilterBpfOption::Flags(flags))]);
+        message.attributes.extend(options.map(TcAttribute::Options));
+        decode::limiting_filter(&message).map(str::to_owned)
+    };
+    assert_eq!(filter("u32", None).as_deref(), Some("u32"));
+    assert_eq!(filter("bpf", Some(TcBpfFlags::DirectAction)), None);
+    let with_actions = filter("bpf", Some(TcBpfFlags::empty()));
+    assert_eq!(with_actions.as_deref(), Some("bpf"));
+    assert_eq!(filter("bpf", None), None, "an empty place");
 }
 
 #[test]
@@ -270,7 +286,10 @@ fn a_datagram_holds_several_messages() {
     let events = events_of(&datagram);
 
     assert!(matches!(events[0], Event::Link(_)));
-    assert_eq!(events[1..], [Event::Routes, Event::Rules, Event::Qdiscs]);
+    assert_eq!(
+        events[1..],
+        [Event::Routes, Event::Qdiscs, Event::Rules, Event::Qdiscs]
+    );
 }
 
 #[test]
@@ -284,6 +303,6 @@ fn what_cannot_be_read_leads_to_a_full_read() {
     garbled[28] = 0xff;
     assert_eq!(events_of(&garbled), [Event::Overrun]);
     // But nothing is lost with a kind of message that says nothing to us.
-    garbled[4..6].copy_from_slice(&libc::RTM_NEWTFILTER.to_ne_bytes());
+    garbled[4..6].copy_from_slice(&libc::RTM_NEWACTION.to_ne_bytes());
     assert_eq!(events_of(&garbled), []);
 }
