@@ -13,6 +13,9 @@
 //!                 +------------- br0 -------------+            switch
 //! ```
 //!
+//! In IPv6 the same places are `fd00:10:244:N::11`, `fd00:10:244:N::1/64` and `fd00:77::N/64`. A lab speaks
+//! IPv4, IPv6 or both.
+//!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
 //! how fast they were. [`demo`] shows it all.
 

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use underpass_bench::lab::{self, LabDescription};
+use underpass_bench::lab::{self, Families, HostDescription, LabDescription};
 use underpass_bench::{Backend, Lab};
 
 /// A small cluster on this machine: nodes and pods as network namespaces around a switch.
@@ -63,6 +63,9 @@ struct Up {
     /// MTU of all wires, in bytes
     #[arg(long, default_value_t = 1500)]
     mtu: u32,
+    /// Address families of all hosts
+    #[arg(long, value_enum, default_value_t = Speaks::Ipv4)]
+    families: Speaks,
     /// With Flannel's netfilter rules
     #[arg(long)]
     flannel: bool,
@@ -87,6 +90,26 @@ struct Up {
 enum KubeProxy {
     Iptables,
     Nftables,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Speaks {
+    /// IPv4 only
+    Ipv4,
+    /// IPv6 only
+    Ipv6,
+    /// Both
+    Dual,
+}
+
+impl From<Speaks> for Families {
+    fn from(speaks: Speaks) -> Self {
+        match speaks {
+            Speaks::Ipv4 => Self::V4,
+            Speaks::Ipv6 => Self::V6,
+            Speaks::Dual => Self::Dual,
+        }
+    }
 }
 
 const DEFAULT_NAME: &str = "lab";
@@ -130,6 +153,7 @@ fn up(options: &Up) -> Result<()> {
         .nodes(options.nodes)
         .pods(options.pods)
         .mtu(options.mtu)
+        .families(options.families)
         .flannel_rules(options.flannel);
     if let Some(backend) = options.kube_proxy {
         builder = builder.kube_proxy_rules(match backend {
@@ -185,17 +209,25 @@ fn show(lab: &LabDescription) -> String {
         lab.bpffs.display()
     );
     for host in &lab.hosts {
-        let address = host.address.as_deref().unwrap_or("-");
-        let pods = host.pod_cidr.as_ref().map(|cidr| format!("pods {cidr}"));
-        let line = format!(
-            "  {:<14} {address:<16} {}",
-            host.name,
-            pods.unwrap_or_default()
-        );
-        out += line.trim_end();
-        out += "\n";
+        out += &show_host(host);
     }
     out
+}
+
+/// A line for each address, and beside it the podCIDR of its family.
+fn show_host(host: &HostDescription) -> String {
+    if host.addresses.is_empty() {
+        return format!("  {:<14} -\n", host.name);
+    }
+    let lines = host.addresses.iter().enumerate().map(|(index, address)| {
+        let name = if index == 0 { &host.name } else { "" };
+        let pods = host.pod_cidrs.get(index);
+        let pods = pods.map_or_else(String::new, |cidr| format!("pods {cidr}"));
+        // An address pads itself only as a text.
+        let line = format!("  {name:<14} {:<16} {pods}", address.to_string());
+        line.trim_end().to_owned() + "\n"
+    });
+    lines.collect()
 }
 
 /// How to go on from here, ready to be copied.
@@ -211,7 +243,7 @@ an agent on node1:
     let mut pods = lab.hosts.iter().filter(|host| host.name.contains("-pod"));
     let (from, to) = (pods.next(), pods.next_back());
     if let (Some(from), Some(to)) = (from, to)
-        && let Some(address) = &to.address
+        && let Some(address) = to.addresses.first()
     {
         out += &format!(
             "from {} to {}:\n  underpass-lab exec --name {name} {} -- ping -c 3 {address}\n",

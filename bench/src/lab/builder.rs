@@ -1,5 +1,6 @@
 //! How a lab is ordered, and made.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -9,17 +10,20 @@ use super::nodes_file::NodesFile;
 use super::registry::{self, Record};
 use super::rules::{self, Backend};
 use super::wire::Wiring;
-use super::{Lab, Node, Pod, PodPlan, names, process};
+use super::{Families, Family, Lab, Node, Pod, PodPlan, names, process};
+
+const IPV6_SWITCH: &str = "net.ipv6.conf.all.disable_ipv6";
 
 /// Orders a [`Lab`]. What isn't said otherwise: two nodes with one pod each on a bridge, host-gw routes,
-/// an MTU of 1500, no netfilter rules and no IPv6.
+/// an MTU of 1500, no netfilter rules, and IPv4 only.
 #[derive(Clone, Debug)]
 pub struct LabBuilder {
     name: Option<String>,
     nodes: usize,
     pods: usize,
     outside: bool,
-    ipv6: bool,
+    families: Families,
+    node_families: BTreeMap<usize, Families>,
     conntrack: bool,
     flannel: bool,
     kube_proxy: Option<Backend>,
@@ -34,7 +38,8 @@ impl Default for LabBuilder {
             nodes: 2,
             pods: 1,
             outside: false,
-            ipv6: false,
+            families: Families::V4,
+            node_families: BTreeMap::new(),
             conntrack: false,
             flannel: false,
             kube_proxy: None,
@@ -99,10 +104,19 @@ impl LabBuilder {
         self
     }
 
-    /// With IPv6 on, and with its noise: duplicate address detection, router solicitations.
+    /// With these address families on all hosts. Of IPv6 there is what traffic needs: neighbour
+    /// discovery and multicast listener reports, no duplicate address detection and no router
+    /// solicitations. A host without IPv6 sends nothing of it, one without IPv4 has no such address.
     #[must_use]
-    pub fn ipv6(mut self, on: bool) -> Self {
-        self.ipv6 = on;
+    pub fn families(mut self, families: impl Into<Families>) -> Self {
+        self.families = families.into();
+        self
+    }
+
+    /// With other address families on this node and its pods, from 1.
+    #[must_use]
+    pub fn node_families(mut self, node: usize, families: impl Into<Families>) -> Self {
+        self.node_families.insert(node, families.into());
         self
     }
 
@@ -150,19 +164,28 @@ impl LabBuilder {
             names::MOST_NODES,
             names::MOST_PODS
         );
+        ensure!(
+            self.node_families.range(self.nodes + 1..).next().is_none(),
+            "families are chosen for a node that this lab doesn't have"
+        );
         let name = self.name.clone().unwrap_or_else(names::fresh_lab_name);
         names::check_lab_name(&name)?;
         let record = Record::claim(&name).with_context(|| format!("lab {name}"))?;
         let mut lab = Lab {
             switch: Host::new(&name, names::SWITCH),
             outside: self.outside.then(|| Host::new(&name, names::OUTSIDE)),
-            nodes: (1..=self.nodes).map(|n| Node::new(&name, n)).collect(),
+            nodes: (1..=self.nodes)
+                .map(|number| {
+                    let own = self.node_families.get(&number).copied();
+                    Node::new(&name, number, own.unwrap_or(self.families))
+                })
+                .collect(),
             backend: self.kube_proxy.unwrap_or(Backend::Iptables),
             has_kube_proxy: self.kube_proxy.is_some(),
             underpass: self.underpass.clone(),
             agents_started: 0.into(),
             wiring: self.wiring,
-            ipv6: self.ipv6,
+            families: self.families,
             record,
         };
         self.make(&mut lab).with_context(|| format!("lab {name}"))?;
@@ -173,25 +196,34 @@ impl LabBuilder {
         let plans = (1..=self.nodes)
             .flat_map(|node| (1..=self.pods).map(move |pod| PodPlan::new(node, pod)));
         let pods: Vec<_> = plans
-            .map(|plan| (Pod::new(lab.name(), plan.clone()), plan))
+            .map(|plan| {
+                let families = lab.nodes[plan.node - 1].families();
+                (Pod::new(lab.name(), plan.clone(), families), plan)
+            })
             .collect();
 
-        let mut hosts = vec![&lab.switch];
-        hosts.extend(&lab.outside);
-        hosts.extend(lab.nodes.iter().map(|node| &**node));
-        hosts.extend(pods.iter().map(|(pod, _)| &**pod));
+        // The switch speaks neither.
+        let mut hosts = vec![(&lab.switch, false)];
+        let v6 = Family::V6;
+        hosts.extend(lab.outside.iter().map(|host| (host, self.families.has(v6))));
+        hosts.extend(
+            lab.nodes
+                .iter()
+                .map(|node| (&**node, node.families().has(v6))),
+        );
+        hosts.extend(pods.iter().map(|(pod, _)| (&**pod, pod.families().has(v6))));
         lab.add_namespaces(&hosts)?;
 
         lab.switch
             .ip(&lab.wiring.switch(&lab.nodes, lab.outside.as_ref()))?;
         if let Some(outside) = &lab.outside {
-            outside.ip(&Wiring::outside())?;
+            outside.ip(&Wiring::outside(self.families))?;
         }
         for node in &lab.nodes {
             self.make_node(lab, node, &pods)?;
         }
         for (pod, plan) in &pods {
-            pod.ip(&lab.wiring.pod(plan))?;
+            pod.ip(&lab.wiring.pod(plan, pod.families()))?;
         }
         for (pod, plan) in pods {
             lab.nodes[plan.node - 1].pods.push(pod);
@@ -208,14 +240,23 @@ impl LabBuilder {
             ("net.ipv4.conf.all.rp_filter", "0"),
             ("net.ipv4.conf.default.rp_filter", "0"),
         ])?;
-        let bridge_nf = "net.bridge.bridge-nf-call-iptables";
-        if node.has_sysctl(bridge_nf)? {
-            let wanted = self.kube_proxy.is_some() || self.flannel;
-            node.sysctl(bridge_nf, if wanted { "1" } else { "0" })?;
+        if node.families().has(Family::V6) {
+            node.sysctl(Family::V6.forwarding(), "1")?;
         }
-        let mut wires = lab.wiring.node(node, self.nodes);
+        for bridge_nf in [
+            "net.bridge.bridge-nf-call-iptables",
+            "net.bridge.bridge-nf-call-ip6tables",
+        ] {
+            if node.has_sysctl(bridge_nf)? {
+                let wanted = self.kube_proxy.is_some() || self.flannel;
+                node.sysctl(bridge_nf, if wanted { "1" } else { "0" })?;
+            }
+        }
+        let mut wires = lab.wiring.node(node, &lab.nodes);
         for (pod, plan) in pods.iter().filter(|(pod, _)| pod.node() == node.number()) {
-            wires += &lab.wiring.pod_at_node(plan, pod.namespace());
+            wires += &lab
+                .wiring
+                .pod_at_node(plan, pod.families(), pod.namespace());
         }
         node.ip(&wires)?;
         if self.flannel {
@@ -237,25 +278,29 @@ impl Lab {
         let mut ports: Vec<_> = self.nodes.iter().map(|node| node.name()).collect();
         ports.extend(self.outside.iter().map(|outside| outside.name()));
         ports.push(names::SWITCH_BRIDGE);
-        self.switch.wait_for_links(&ports)?;
+        self.switch.wait_for_links(&ports, false)?;
+        if let Some(outside) = &self.outside {
+            outside.wait_for_links(&[names::UPLINK], self.families.has(Family::V6))?;
+        }
         for node in &self.nodes {
+            let ipv6 = node.families().has(Family::V6);
             let mut links: Vec<_> = node.pods().iter().map(|pod| pod.node_veth()).collect();
             links.push(node.uplink());
             if !self.wiring.routed_pods && !node.pods().is_empty() {
                 links.push(names::POD_BRIDGE);
             }
-            node.wait_for_links(&links)?;
+            node.wait_for_links(&links, ipv6)?;
             for pod in node.pods() {
-                pod.wait_for_links(&[pod.interface()])?;
+                pod.wait_for_links(&[pod.interface()], ipv6)?;
             }
         }
         Ok(())
     }
 
-    /// Makes the hosts' namespaces, with nothing in them but `lo`.
-    pub(super) fn add_namespaces(&self, hosts: &[&Host]) -> Result<()> {
+    /// Makes the hosts' namespaces, with nothing in them but `lo`; each with IPv6 or without.
+    pub(super) fn add_namespaces(&self, hosts: &[(&Host, bool)]) -> Result<()> {
         let mut lines = String::new();
-        for host in hosts {
+        for (host, _) in hosts {
             self.record.add_namespace(host.namespace())?;
             lines += &format!("netns add {}\n", host.namespace());
         }
@@ -269,18 +314,41 @@ impl Lab {
             "{}",
             explain_batch(&lines, said.trim())
         );
-        if self.ipv6 {
-            return Ok(());
-        }
-        for host in hosts {
-            // Before any link comes up. A kernel without IPv6 has no such sysctl.
-            if host.has_sysctl("net.ipv6.conf.all.disable_ipv6")? {
-                host.sysctls(&[
-                    ("net.ipv6.conf.all.disable_ipv6", "1"),
-                    ("net.ipv6.conf.default.disable_ipv6", "1"),
-                ])?;
-            }
-        }
-        Ok(())
+        // Before any link comes up.
+        hosts.iter().try_for_each(|(host, ipv6)| match ipv6 {
+            true => prepare_ipv6(host),
+            false => disable_ipv6(host),
+        })
     }
+}
+
+/// IPv6 without what would have a lab come up later or a link speak unasked.
+fn prepare_ipv6(host: &Host) -> Result<()> {
+    ensure!(
+        host.has_sysctl(IPV6_SWITCH)?,
+        "this kernel has no IPv6: take a lab with IPv4 only"
+    );
+    host.sysctls(&[
+        (IPV6_SWITCH, "0"),
+        ("net.ipv6.conf.default.disable_ipv6", "0"),
+        // Of the two the greater holds.
+        ("net.ipv6.conf.all.accept_dad", "0"),
+        ("net.ipv6.conf.default.accept_dad", "0"),
+        ("net.ipv6.conf.default.router_solicitations", "0"),
+        ("net.ipv6.conf.default.accept_ra", "0"),
+        // As IPv4 has it: a link that goes down and up again has its addresses as before.
+        ("net.ipv6.conf.all.keep_addr_on_down", "1"),
+        ("net.ipv6.conf.default.keep_addr_on_down", "1"),
+    ])
+}
+
+fn disable_ipv6(host: &Host) -> Result<()> {
+    // A kernel without IPv6 has no such sysctl.
+    if host.has_sysctl(IPV6_SWITCH)? {
+        host.sysctls(&[
+            (IPV6_SWITCH, "1"),
+            ("net.ipv6.conf.default.disable_ipv6", "1"),
+        ])?;
+    }
+    Ok(())
 }

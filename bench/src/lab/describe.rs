@@ -1,6 +1,7 @@
 //! A lab in a form that can be written down, shown, and read by another process.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -29,12 +30,11 @@ pub struct HostDescription {
     pub name: String,
     /// Its namespace, as `ip netns` shows it.
     pub namespace: String,
-    /// Its address; the switch has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// Its podCIDR, where it is a node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod_cidr: Option<String>,
+    /// Its addresses, IPv4 first; the switch has none.
+    pub addresses: Vec<IpAddr>,
+    /// Its podCIDRs, IPv4 first, where it is a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
 }
 
 impl LabDescription {
@@ -82,24 +82,28 @@ impl LabDescription {
 impl Lab {
     /// What this lab consists of.
     pub fn describe(&self) -> LabDescription {
-        let describe = |host: &Host, address: Option<String>| HostDescription {
+        let describe = |host: &Host, addresses: Vec<IpAddr>| HostDescription {
             name: host.name().to_owned(),
             namespace: host.namespace().to_owned(),
-            address,
-            pod_cidr: None,
+            addresses,
+            pod_cidrs: Vec::new(),
         };
-        let mut hosts = vec![describe(&self.switch, None)];
+        let mut hosts = vec![describe(&self.switch, Vec::new())];
         if let Some(outside) = &self.outside {
-            hosts.push(describe(outside, Some(names::OUTSIDE_ADDRESS.to_string())));
+            let each = self.families.each();
+            hosts.push(describe(
+                outside,
+                each.map(names::outside_address).collect(),
+            ));
         }
         for node in &self.nodes {
             hosts.push(HostDescription {
-                pod_cidr: Some(node.pod_cidr().to_string()),
-                ..describe(node, Some(node.address().to_string()))
+                pod_cidrs: node.pod_cidrs().iter().map(ToString::to_string).collect(),
+                ..describe(node, node.addresses())
             });
         }
         for pod in self.nodes.iter().flat_map(|node| node.pods()) {
-            hosts.push(describe(pod, Some(pod.address().to_string())));
+            hosts.push(describe(pod, pod.addresses()));
         }
         LabDescription {
             name: self.name().to_owned(),

@@ -212,15 +212,21 @@ impl Host {
     }
 
     /// Waits until these interfaces carry packets. A link that has just been set up drops them until
-    /// the kernel's link watch has come by, and a bridge's port forwards nothing before.
-    pub(crate) fn wait_for_links(&self, interfaces: &[&str]) -> Result<()> {
+    /// the kernel's link watch has come by, and a bridge's port forwards nothing before. With `ipv6`
+    /// they must have their link-local addresses, too: a router asks for its neighbours from there.
+    pub(crate) fn wait_for_links(&self, interfaces: &[&str], ipv6: bool) -> Result<()> {
         let running = || -> Result<bool> {
-            let found = getifaddrs().context("cannot list the interfaces")?;
-            let running: BTreeSet<_> = found
-                .filter(|link| link.flags.contains(InterfaceFlags::IFF_RUNNING))
-                .map(|link| link.interface_name)
-                .collect();
-            Ok(interfaces.iter().all(|&name| running.contains(name)))
+            let links = getifaddrs().context("cannot list the interfaces")?;
+            let (mut running, mut link_local) = (BTreeSet::new(), BTreeSet::new());
+            for link in links.filter(|link| link.flags.contains(InterfaceFlags::IFF_RUNNING)) {
+                let address = link.address.as_ref().and_then(|one| one.as_sockaddr_in6());
+                if address.is_some_and(|address| address.ip().is_unicast_link_local()) {
+                    link_local.insert(link.interface_name.clone());
+                }
+                running.insert(link.interface_name);
+            }
+            let ready = if ipv6 { &link_local } else { &running };
+            Ok(interfaces.iter().all(|&name| ready.contains(name)))
         };
         let what = format!("{} of {} carry packets", interfaces.join(", "), self.name);
         self.enter(|| {

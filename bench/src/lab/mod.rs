@@ -23,6 +23,7 @@ mod agent;
 mod bpffs;
 mod builder;
 mod describe;
+mod family;
 mod host;
 pub mod names;
 mod node;
@@ -42,6 +43,7 @@ use anyhow::{Context, Result};
 pub use agent::{AgentOptions, AgentProcess};
 pub use builder::LabBuilder;
 pub use describe::{HostDescription, LabDescription};
+pub use family::{Families, Family};
 pub use host::Host;
 pub use node::Node;
 pub use nodes_file::{NodeEntry, NodesFile};
@@ -53,7 +55,7 @@ use registry::Record;
 use rules::Backend;
 use wire::Wiring;
 
-use crate::traffic::arp::announce;
+use crate::traffic::announce;
 
 /// A lab that is up. Dropping it takes it down.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub struct Lab {
     underpass: Option<PathBuf>,
     agents_started: AtomicUsize,
     wiring: Wiring,
-    ipv6: bool,
+    families: Families,
     record: Record,
 }
 
@@ -118,6 +120,11 @@ impl Lab {
         self.outside.as_ref().expect("this lab has no outside host")
     }
 
+    /// The address families of all hosts, but for nodes with a choice of their own.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
     /// All hosts: the switch, the outside host, the nodes and the pods that the lab was built with.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         let pods = self.nodes.iter().flat_map(|node| node.pods());
@@ -148,13 +155,21 @@ impl Lab {
     /// When the lab has no such node.
     pub fn add_pod(&self, plan: PodPlan) -> Result<Pod> {
         let node = self.node(plan.node);
-        let pod = Pod::new(self.name(), plan.clone());
-        self.add_namespaces(&[&pod])
-            .and_then(|()| node.ip(&self.wiring.pod_at_node(&plan, pod.namespace())))
-            .and_then(|()| pod.ip(&self.wiring.pod(&plan)))
-            .and_then(|()| pod.wait_for_links(&[pod.interface()]))
-            .and_then(|()| node.wait_for_links(&[pod.node_veth()]))
-            .and_then(|()| announce(&pod, pod.interface(), pod.ipv4(), pod.mac()))
+        let pod = Pod::new(self.name(), plan.clone(), node.families());
+        let (families, ipv6) = (pod.families(), pod.families().has(Family::V6));
+        self.add_namespaces(&[(&pod, ipv6)])
+            .and_then(|()| {
+                let wires = self.wiring.pod_at_node(&plan, families, pod.namespace());
+                node.ip(&wires)
+            })
+            .and_then(|()| pod.ip(&self.wiring.pod(&plan, families)))
+            .and_then(|()| pod.wait_for_links(&[pod.interface()], ipv6))
+            .and_then(|()| node.wait_for_links(&[pod.node_veth()], ipv6))
+            .and_then(|()| {
+                let mut addresses = pod.addresses().into_iter();
+                addresses
+                    .try_for_each(|address| announce(&pod, pod.interface(), address, pod.mac()))
+            })
             .with_context(|| format!("cannot add {}", pod.name()))?;
         Ok(pod)
     }

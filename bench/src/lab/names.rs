@@ -1,12 +1,14 @@
 //! Who is called what in a lab, and which address it has. Pure: the same in every lab, because
 //! labs live in namespaces of their own.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::addr::Mac;
+
+use super::Family;
 
 /// The switch's host name.
 pub const SWITCH: &str = "switch";
@@ -19,22 +21,8 @@ pub const POD_BRIDGE: &str = "cni0";
 /// The uplink of a node, and the interface of a pod.
 pub const UPLINK: &str = "eth0";
 
-/// Addresses of all pods.
-pub const CLUSTER_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
-/// Addresses of the services of kube-proxy's rules.
-pub const SERVICE_CIDR: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12);
-/// The outside host's address, which is also the nodes' default gateway: nobody answers there in a
-/// lab without that host.
-pub const OUTSIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 254);
-/// The gateway of a routed pod: on no interface, known to the pod as a fixed neighbour, as Calico
-/// has it.
-pub const ROUTED_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The MAC of the node's end of every routed pod's veth, as Calico has it.
 pub const ROUTED_GATEWAY_MAC: Mac = [0xee; 6];
-/// Prefix length of the wire between the nodes.
-pub const WIRE_PREFIX: u8 = 24;
-/// Prefix length of a node's podCIDR.
-pub const POD_PREFIX: u8 = 24;
 
 /// As many nodes as the wire has addresses for.
 pub const MOST_NODES: usize = 200;
@@ -75,24 +63,85 @@ pub fn pod_veth(pod: usize) -> String {
     format!("vethpod{pod}")
 }
 
+/// Addresses of all pods.
+pub fn cluster_cidr(family: Family) -> IpNet {
+    match family {
+        Family::V4 => Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16).into(),
+        Family::V6 => Ipv6Net::new_assert(pods_v6(0, 0), 56).into(),
+    }
+}
+
+/// The address of service `number` of kube-proxy's rules.
+pub fn service_address(family: Family, number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 96, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number).into(),
+    }
+}
+
+/// Prefix length of the wire between the nodes.
+pub fn wire_prefix(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
+
 /// Node `node`'s address on the wire.
-pub fn node_address(node: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 77, byte(node))
+pub fn node_address(family: Family, node: usize) -> IpAddr {
+    on_the_wire(family, byte(node))
+}
+
+/// The outside host's address, which is also the nodes' default gateway: nobody answers there in a
+/// lab without that host.
+pub fn outside_address(family: Family) -> IpAddr {
+    on_the_wire(family, 254)
+}
+
+fn on_the_wire(family: Family, number: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 168, 77, number).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number.into()).into(),
+    }
 }
 
 /// Node `node`'s podCIDR.
-pub fn pod_cidr(node: usize) -> Ipv4Net {
-    Ipv4Net::new_assert(Ipv4Addr::new(10, 244, byte(node), 0), POD_PREFIX)
+pub fn pod_cidr(family: Family, node: usize) -> IpNet {
+    match family {
+        Family::V4 => Ipv4Net::new_assert(Ipv4Addr::new(10, 244, byte(node), 0), 24).into(),
+        Family::V6 => Ipv6Net::new_assert(pods_v6(node, 0), 64).into(),
+    }
 }
 
 /// The address of `cni0` on node `node`.
-pub fn gateway(node: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, byte(node), 1)
+pub fn gateway(family: Family, node: usize) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 244, byte(node), 1).into(),
+        Family::V6 => pods_v6(node, 1).into(),
+    }
 }
 
-/// The address of pod `pod` of node `node`.
-pub fn pod_address(node: usize, pod: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 244, byte(node), 10 + byte(pod))
+/// The gateway of a routed pod, as Calico has it. In IPv4 it is on no interface and known to the pod
+/// as a fixed neighbour; in IPv6 it is what [`ROUTED_GATEWAY_MAC`] makes of a link-local address.
+pub fn routed_gateway(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(169, 254, 1, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee).into(),
+    }
+}
+
+/// The address of pod `pod` of node `node`: `10.244.2.13` and `fd00:10:244:2::13` for pod 3 of
+/// node 2.
+pub fn pod_address(family: Family, node: usize, pod: usize) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 244, byte(node), 10 + byte(pod)).into(),
+        Family::V6 => pods_v6(node, 0x10 + u16::from(byte(pod))).into(),
+    }
+}
+
+fn pods_v6(node: usize, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, byte(node).into(), 0, 0, 0, host)
 }
 
 /// The MAC of node `node`'s uplink. All MACs here are locally administered.
@@ -128,11 +177,23 @@ mod tests {
     #[test]
     fn names_and_addresses_are_those_of_the_drawing() {
         assert_eq!(pod(2, 1), "node2-pod1");
-        assert_eq!(node_address(3).to_string(), "192.168.77.3");
-        assert_eq!(pod_cidr(3).to_string(), "10.244.3.0/24");
-        assert_eq!(pod_address(3, 2).to_string(), "10.244.3.12");
-        assert!(pod_cidr(3).contains(&pod_address(3, MOST_PODS)));
-        assert!(CLUSTER_CIDR.contains(&pod_cidr(MOST_NODES)));
+        let shown = |family| {
+            let (node, cidr) = (node_address(family, 3), pod_cidr(family, 3));
+            format!("{node} {cidr} {}", pod_address(family, 3, 2))
+        };
+        assert_eq!(shown(Family::V4), "192.168.77.3 10.244.3.0/24 10.244.3.12");
+        assert_eq!(
+            shown(Family::V6),
+            "fd00:77::3 fd00:10:244:3::/64 fd00:10:244:3::12"
+        );
+        for family in Family::BOTH {
+            assert!(pod_cidr(family, 3).contains(&pod_address(family, 3, MOST_PODS)));
+            assert!(cluster_cidr(family).contains(&pod_cidr(family, MOST_NODES)));
+            let outside = outside_address(family);
+            assert_ne!(node_address(family, MOST_NODES), outside);
+            assert!(!cluster_cidr(family).contains(&outside));
+            assert!(!cluster_cidr(family).contains(&service_address(family, u16::MAX)));
+        }
     }
 
     #[test]

@@ -1,28 +1,30 @@
 //! A node: a host that forwards for its pods.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use underpass_common::addr::Mac;
 
 use super::host::Host;
-use super::names;
 use super::pod::Pod;
+use super::{Families, Family, names};
 
 /// A node of the lab. It is a [`Host`], so it can do all that a host can.
 #[derive(Clone, Debug)]
 pub struct Node {
     host: Host,
     number: usize,
+    families: Families,
     pub(super) pods: Vec<Pod>,
 }
 
 impl Node {
-    pub(crate) fn new(lab: &str, number: usize) -> Self {
+    pub(crate) fn new(lab: &str, number: usize, families: Families) -> Self {
         Self {
             host: Host::new(lab, &names::node(number)),
             number,
+            families,
             pods: Vec::new(),
         }
     }
@@ -32,14 +34,45 @@ impl Node {
         self.number
     }
 
-    /// The address of its uplink.
+    /// The families that it and its pods speak.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
+    /// The address of its uplink: the IPv4 one, where it has both.
     pub fn address(&self) -> IpAddr {
-        self.ipv4().into()
+        self.address_of(self.families.first())
+    }
+
+    /// All addresses of its uplink, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let each = self.families.each();
+        each.map(|family| self.address_of(family)).collect()
+    }
+
+    /// Its uplink's address in this family.
+    ///
+    /// # Panics
+    /// When it doesn't speak it.
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        self.expect(family);
+        names::node_address(family, self.number)
     }
 
     /// The IPv4 address of its uplink.
+    ///
+    /// # Panics
+    /// When it doesn't speak IPv4.
     pub fn ipv4(&self) -> Ipv4Addr {
-        names::node_address(self.number)
+        super::family::expect_v4(self.address_of(Family::V4))
+    }
+
+    /// The IPv6 address of its uplink.
+    ///
+    /// # Panics
+    /// When it doesn't speak IPv6.
+    pub fn ipv6(&self) -> Ipv6Addr {
+        super::family::expect_v6(self.address_of(Family::V6))
     }
 
     /// The MAC of its uplink as the lab made it.
@@ -52,14 +85,41 @@ impl Node {
         names::UPLINK
     }
 
-    /// Its podCIDR.
+    /// Its podCIDR: the IPv4 one, where it has both.
     pub fn pod_cidr(&self) -> IpNet {
-        self.pod_cidr_v4().into()
+        self.pod_cidr_of(self.families.first())
     }
 
-    /// Its IPv4 podCIDR.
-    pub fn pod_cidr_v4(&self) -> Ipv4Net {
-        names::pod_cidr(self.number)
+    /// All of its podCIDRs, IPv4 first.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        let each = self.families.each();
+        each.map(|family| self.pod_cidr_of(family)).collect()
+    }
+
+    /// Its podCIDR of this family.
+    ///
+    /// # Panics
+    /// When it doesn't speak it.
+    pub fn pod_cidr_of(&self, family: Family) -> IpNet {
+        self.expect(family);
+        names::pod_cidr(family, self.number)
+    }
+
+    /// The address of its pods' gateway in this family, on its bridge.
+    ///
+    /// # Panics
+    /// When it doesn't speak it.
+    pub fn gateway_of(&self, family: Family) -> IpAddr {
+        self.expect(family);
+        names::gateway(family, self.number)
+    }
+
+    fn expect(&self, family: Family) {
+        assert!(
+            self.families.has(family),
+            "{} doesn't speak {family}",
+            self.name()
+        );
     }
 
     /// The pods it was built with.

@@ -20,7 +20,7 @@ pub struct NodesFile {
 pub struct NodeEntry {
     /// `metadata.name`.
     pub name: String,
-    /// `spec.podCIDRs`; the first one also becomes `spec.podCIDR`.
+    /// `spec.podCIDRs`, IPv4 first; the first one also becomes `spec.podCIDR`.
     pub pod_cidrs: Vec<String>,
     /// `status.addresses` of type `InternalIP`.
     pub internal_ips: Vec<String>,
@@ -49,7 +49,7 @@ impl NodeEntry {
 impl NodesFile {
     /// These nodes as they are.
     pub fn of(nodes: &[Node]) -> Self {
-        let entry = |node: &Node| NodeEntry::of(node.name(), &[node.pod_cidr()], &[node.address()]);
+        let entry = |node: &Node| NodeEntry::of(node.name(), &node.pod_cidrs(), &node.addresses());
         Self {
             nodes: nodes.iter().map(entry).collect(),
         }

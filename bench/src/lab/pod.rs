@@ -1,25 +1,27 @@
 //! A pod: a host behind a node, on a veth.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
 use underpass_common::addr::Mac;
 
 use super::host::Host;
-use super::names;
+use super::{Families, Family, names};
 
 /// A pod of the lab. It is a [`Host`], so it can do all that a host can.
 #[derive(Clone, Debug)]
 pub struct Pod {
     host: Host,
     plan: PodPlan,
+    families: Families,
 }
 
 impl Pod {
-    pub(crate) fn new(lab: &str, plan: PodPlan) -> Self {
+    pub(crate) fn new(lab: &str, plan: PodPlan, families: Families) -> Self {
         Self {
             host: Host::new(lab, &names::pod(plan.node, plan.number)),
             plan,
+            families,
         }
     }
 
@@ -33,14 +35,49 @@ impl Pod {
         self.plan.number
     }
 
-    /// Its address.
+    /// The families that it speaks: its node's.
+    pub fn families(&self) -> Families {
+        self.families
+    }
+
+    /// Its address: the IPv4 one, where it has both.
     pub fn address(&self) -> IpAddr {
-        self.ipv4().into()
+        self.address_of(self.families.first())
+    }
+
+    /// All of its addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let each = self.families.each();
+        each.map(|family| self.address_of(family)).collect()
+    }
+
+    /// Its address in this family.
+    ///
+    /// # Panics
+    /// When it doesn't speak it.
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        assert!(
+            self.families.has(family),
+            "{} doesn't speak {family}",
+            self.name()
+        );
+        names::pod_address(family, self.plan.node, self.plan.number)
     }
 
     /// Its IPv4 address.
+    ///
+    /// # Panics
+    /// When it doesn't speak IPv4.
     pub fn ipv4(&self) -> Ipv4Addr {
-        names::pod_address(self.plan.node, self.plan.number)
+        super::family::expect_v4(self.address_of(Family::V4))
+    }
+
+    /// Its IPv6 address.
+    ///
+    /// # Panics
+    /// When it doesn't speak IPv6.
+    pub fn ipv6(&self) -> Ipv6Addr {
+        super::family::expect_v6(self.address_of(Family::V6))
     }
 
     /// The MAC of its interface as the lab made it.
@@ -75,6 +112,7 @@ pub struct PodPlan {
     pub(super) mac: Mac,
     pub(super) veth: String,
     pub(super) veth_ifindex: Option<u32>,
+    pub(super) mtu: Option<u32>,
 }
 
 impl PodPlan {
@@ -86,6 +124,7 @@ impl PodPlan {
             mac: names::pod_mac(node, number),
             veth: names::pod_veth(number),
             veth_ifindex: None,
+            mtu: None,
         }
     }
 
@@ -93,6 +132,13 @@ impl PodPlan {
     #[must_use]
     pub fn mac(mut self, mac: Mac) -> Self {
         self.mac = mac;
+        self
+    }
+
+    /// With another MTU than the lab's at both ends of its veth, in bytes of the IP packet.
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
         self
     }
 

@@ -1,14 +1,16 @@
 //! The wires, as lines of `ip` commands: one list per host. Pure.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use underpass_common::addr::ShowMac;
 
 use super::host::Host;
-use super::names::{self, OUTSIDE_ADDRESS, POD_BRIDGE, SWITCH_BRIDGE, UPLINK, WIRE_PREFIX};
+use super::names::{self, POD_BRIDGE, SWITCH_BRIDGE, UPLINK};
 use super::node::Node;
 use super::pod::PodPlan;
+use super::{Families, Family};
 
 /// What the wires of a lab have in common.
 #[derive(Clone, Copy, Debug)]
@@ -54,42 +56,42 @@ impl Wiring {
         out
     }
 
-    /// A node, but for its pods. `count`: how many nodes there are.
-    pub fn node(self, node: &Node, count: usize) -> String {
+    /// A node, but for its pods. `nodes`: all that there are.
+    pub fn node(self, node: &Node, nodes: &[Node]) -> String {
         let mut out = String::new();
-        let (mtu, address) = (self.mtu, node.ipv4());
-        lines!(
-            out,
-            "link set lo up",
-            "addr add {address}/{WIRE_PREFIX} dev {UPLINK}",
-            "link set {UPLINK} up",
-            // As every node has one. To a ClusterIP, too, a packet must have a route before it is
-            // translated.
-            "route add default via {OUTSIDE_ADDRESS}",
-        );
+        let mtu = self.mtu;
+        lines!(out, "link set lo up", "link set {UPLINK} up");
         if !self.routed_pods {
             let mac = ShowMac(names::gateway_mac(node.number()));
-            let gateway = names::gateway(node.number());
-            let prefix = names::POD_PREFIX;
             lines!(
                 out,
                 "link add name {POD_BRIDGE} address {mac} type bridge forward_delay 0",
                 "link set {POD_BRIDGE} mtu {mtu} up",
-                "addr add {gateway}/{prefix} dev {POD_BRIDGE}",
             );
         }
-        if self.routes {
-            for other in (1..=count).filter(|&other| other != node.number()) {
-                out += &route(names::pod_cidr(other), other);
+        for family in node.families().each() {
+            out += &address(node.address_of(family), names::wire_prefix(family), UPLINK);
+            // As every node has one. To a ClusterIP, too, a packet must have a route before it is
+            // translated.
+            out += &default_route(names::outside_address(family), UPLINK);
+            if !self.routed_pods {
+                let gateway = names::gateway(family, node.number());
+                out += &address(gateway, node.pod_cidr_of(family).prefix_len(), POD_BRIDGE);
+            }
+            let others = nodes.iter().filter(|other| {
+                self.routes && other.number() != node.number() && other.families().has(family)
+            });
+            for other in others {
+                out += &route(other.pod_cidr_of(family), other.address_of(family));
             }
         }
         out
     }
 
     /// The node's side of a pod's wire. `namespace`: the pod's.
-    pub fn pod_at_node(self, pod: &PodPlan, namespace: &str) -> String {
+    pub fn pod_at_node(self, pod: &PodPlan, families: Families, namespace: &str) -> String {
         let mut out = String::new();
-        let (mtu, veth, mac) = (self.mtu, &pod.veth, ShowMac(pod.mac));
+        let (mtu, veth, mac) = (pod.mtu.unwrap_or(self.mtu), &pod.veth, ShowMac(pod.mac));
         let index = pod
             .veth_ifindex
             .map_or_else(String::new, |index| format!("index {index}"));
@@ -103,12 +105,12 @@ impl Wiring {
             "link add name {veth} {index} address {veth_mac} mtu {mtu} type veth peer name {UPLINK} address {mac} mtu {mtu} netns {namespace}",
         );
         if self.routed_pods {
-            let address = names::pod_address(pod.node, pod.number);
-            lines!(
-                out,
-                "link set {veth} up",
-                "route add {address}/32 dev {veth} scope link",
-            );
+            lines!(out, "link set {veth} up");
+            for family in families.each() {
+                let address = names::pod_address(family, pod.node, pod.number);
+                let bits = family.bits();
+                lines!(out, "route add {address}/{bits} dev {veth}");
+            }
         } else {
             // Hairpin, as Flannel has it: a pod reaches itself through its own service.
             lines!(
@@ -121,45 +123,56 @@ impl Wiring {
     }
 
     /// The pod's own side.
-    pub fn pod(self, pod: &PodPlan) -> String {
+    pub fn pod(self, pod: &PodPlan, families: Families) -> String {
         let mut out = String::new();
-        let address = names::pod_address(pod.node, pod.number);
         lines!(out, "link set lo up", "link set {UPLINK} up");
-        if self.routed_pods {
-            let (gateway, mac) = (names::ROUTED_GATEWAY, ShowMac(names::ROUTED_GATEWAY_MAC));
-            lines!(
-                out,
-                "addr add {address}/32 dev {UPLINK}",
-                "neigh add {gateway} lladdr {mac} dev {UPLINK} nud permanent",
-                "route add {gateway} dev {UPLINK} scope link",
-                "route add default via {gateway}",
-            );
-        } else {
-            let (gateway, prefix) = (names::gateway(pod.node), names::POD_PREFIX);
-            lines!(
-                out,
-                "addr add {address}/{prefix} dev {UPLINK}",
-                "route add default via {gateway}",
-            );
+        for family in families.each() {
+            let own = names::pod_address(family, pod.node, pod.number);
+            if self.routed_pods {
+                let gateway = names::routed_gateway(family);
+                out += &address(own, family.bits(), UPLINK);
+                if family == Family::V4 {
+                    let mac = ShowMac(names::ROUTED_GATEWAY_MAC);
+                    lines!(
+                        out,
+                        "neigh add {gateway} lladdr {mac} dev {UPLINK} nud permanent",
+                        "route add {gateway} dev {UPLINK}",
+                    );
+                }
+                out += &default_route(gateway, UPLINK);
+            } else {
+                let prefix = names::pod_cidr(family, pod.node).prefix_len();
+                out += &address(own, prefix, UPLINK);
+                out += &default_route(names::gateway(family, pod.node), UPLINK);
+            }
         }
         out
     }
 
     /// The outside host: on the wire, and without a route to any pod.
-    pub fn outside() -> String {
+    pub fn outside(families: Families) -> String {
         let mut out = String::new();
-        lines!(
-            out,
-            "link set lo up",
-            "addr add {OUTSIDE_ADDRESS}/{WIRE_PREFIX} dev {UPLINK}",
-            "link set {UPLINK} up",
-        );
+        lines!(out, "link set lo up", "link set {UPLINK} up");
+        for family in families.each() {
+            let own = names::outside_address(family);
+            out += &address(own, names::wire_prefix(family), UPLINK);
+        }
         out
     }
 }
 
-/// The host-gw route to a podCIDR by way of node `via`.
-fn route(pod_cidr: Ipv4Net, via: usize) -> String {
-    let address = names::node_address(via);
-    format!("route add {pod_cidr} via {address} dev {UPLINK}\n")
+/// An address of an interface; an IPv6 one is usable at once.
+fn address(address: IpAddr, prefix: u8, interface: &str) -> String {
+    let nodad = if address.is_ipv6() { " nodad" } else { "" };
+    format!("addr add {address}/{prefix} dev {interface}{nodad}\n")
+}
+
+fn default_route(gateway: IpAddr, interface: &str) -> String {
+    let any = Family::of(gateway).unspecified();
+    format!("route add {any}/0 via {gateway} dev {interface}\n")
+}
+
+/// The host-gw route to a podCIDR by way of a node's address.
+fn route(pod_cidr: IpNet, via: IpAddr) -> String {
+    format!("route add {pod_cidr} via {via} dev {UPLINK}\n")
 }

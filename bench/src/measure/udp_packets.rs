@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use super::warm_up;
-use crate::lab::Host;
+use crate::lab::{Family, Host};
 use crate::traffic::socket;
 
 /// Bytes of UDP payload.
@@ -37,9 +37,9 @@ pub fn udp_packets(
     address: IpAddr,
     duration: Duration,
 ) -> Result<PacketRate> {
-    let receiver = socket::udp(server, 0)?;
+    let receiver = socket::udp_server(server, 0)?;
     receiver.set_read_timeout(Some(SILENCE))?;
-    let sender = socket::udp(client, 0)?;
+    let sender = socket::udp_client(client, 0, Family::of(address))?;
     let target = SocketAddr::new(address, receiver.local_addr()?.port());
     sender
         .connect(target)

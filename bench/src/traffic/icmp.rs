@@ -1,7 +1,7 @@
 //! Ping, and what routers say against it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -15,23 +15,51 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::lab::Host;
+use crate::lab::{Family, Host};
 
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST: u8 = 8;
-/// Bytes of an ICMP echo's header.
+/// Bytes of an ICMP echo's header, and of an error's before what it quotes, in both families.
 const HEADER: usize = 8;
 
-/// ICMP echo requests to be sent.
+/// The numbers of one family's ICMP (RFC 792, RFC 4443).
+struct Numbers {
+    echo_request: u8,
+    echo_reply: u8,
+}
+
+impl Numbers {
+    const fn of(family: Family) -> Self {
+        match family {
+            Family::V4 => Self {
+                echo_request: 8,
+                echo_reply: 0,
+            },
+            Family::V6 => Self {
+                echo_request: 128,
+                echo_reply: 129,
+            },
+        }
+    }
+
+    /// True for the types of messages that say that a packet didn't get through.
+    fn is_error(family: Family, kind: u8) -> bool {
+        match family {
+            Family::V4 => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            Family::V6 => kind < 128,
+        }
+    }
+}
+
+/// ICMP or ICMPv6 echo requests to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ping {
-    target: Ipv4Addr,
+    target: IpAddr,
     count: u16,
     interval: Duration,
     timeout: Duration,
     identifier: u16,
     size: usize,
     ttl: Option<u8>,
+    dont_fragment: bool,
 }
 
 /// What came back.
@@ -49,11 +77,32 @@ pub struct PingReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpError {
     /// Who sent it.
-    pub from: Ipv4Addr,
-    /// ICMP type: 3 for unreachable, 11 for time exceeded.
+    pub from: IpAddr,
+    /// ICMP type, of the family of `from`: 3 for unreachable, 11 for time exceeded; in IPv6 1 for
+    /// unreachable, 2 for packet too big, 3 for time exceeded.
     pub kind: u8,
     /// ICMP code.
     pub code: u8,
+    /// The MTU that it tells of; 0 where it tells of none.
+    pub mtu: u32,
+}
+
+impl IcmpError {
+    /// True where a router says that the packet lived too short.
+    pub fn is_time_exceeded(&self) -> bool {
+        match Family::of(self.from) {
+            Family::V4 => self.kind == 11,
+            Family::V6 => self.kind == 3,
+        }
+    }
+
+    /// True where a router says that the packet is longer than its link allows.
+    pub fn is_too_big(&self) -> bool {
+        match Family::of(self.from) {
+            Family::V4 => (self.kind, self.code) == (3, 4),
+            Family::V6 => self.kind == 2,
+        }
+    }
 }
 
 impl PingReport {
@@ -66,14 +115,8 @@ impl PingReport {
 impl Ping {
     /// One request of 56 bytes with an identifier that no other ping of this process has; an answer is
     /// waited for one second.
-    ///
-    /// # Panics
-    /// For an IPv6 address.
     pub fn to(target: IpAddr) -> Self {
         static IDENTIFIER: AtomicU16 = AtomicU16::new(1);
-        let IpAddr::V4(target) = target else {
-            panic!("ping knows IPv4 only");
-        };
         Self {
             target,
             count: 1,
@@ -82,6 +125,7 @@ impl Ping {
             identifier: IDENTIFIER.fetch_add(1, Ordering::Relaxed),
             size: 56,
             ttl: None,
+            dont_fragment: false,
         }
     }
 
@@ -120,10 +164,17 @@ impl Ping {
         self
     }
 
-    /// With this time to live.
+    /// With this time to live, or hop limit.
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Never in fragments, and at the full length even where a router has told of a shorter way.
+    #[must_use]
+    pub fn dont_fragment(mut self) -> Self {
+        self.dont_fragment = true;
         self
     }
 
@@ -155,7 +206,7 @@ impl Ping {
 
     fn exchange(self, host: &Host) -> Result<PingReport> {
         let socket = self.socket(host)?;
-        let target = SockaddrStorage::from(SocketAddr::new(self.target.into(), 0));
+        let target = SockaddrStorage::from(SocketAddr::new(self.target, 0));
         let mut report = PingReport::default();
         for sequence in 0..self.count {
             let start = Instant::now();
@@ -163,8 +214,9 @@ impl Ping {
             report.sent += 1;
             match socket::sendto(socket.as_raw_fd(), &request, &target, MsgFlags::empty()) {
                 Ok(_) => self.wait(&socket, sequence, start, &mut report)?,
-                // No answer to ARP, or a route that says so: no reply then.
-                Err(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {}
+                // No answer to ARP or neighbour discovery, or a route that says so, or no
+                // address of that family to send from: no reply then.
+                Err(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL) => {}
                 Err(error) => return Err(error).context("cannot send"),
             }
             if sequence + 1 < self.count {
@@ -176,19 +228,33 @@ impl Ping {
 
     fn socket(self, host: &Host) -> Result<OwnedFd> {
         host.enter(|| {
-            let icmp = Some(SockProtocol::Icmp);
+            let (family, protocol) = match self.target {
+                IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp),
+                IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6),
+            };
             let flags = SockFlag::SOCK_CLOEXEC;
-            let socket = socket::socket(AddressFamily::Inet, SockType::Raw, flags, icmp)?;
-            if let Some(ttl) = self.ttl {
-                setsockopt(&socket, sockopt::Ipv4Ttl, &i32::from(ttl))?;
+            let socket = socket::socket(family, SockType::Raw, flags, Some(protocol))?;
+            if let Some(ttl) = self.ttl.map(i32::from) {
+                match self.target {
+                    IpAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4Ttl, &ttl)?,
+                    IpAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6Ttl, &ttl)?,
+                }
+            }
+            if self.dont_fragment {
+                never_fragment(&socket, self.family())?;
             }
             Ok(socket)
         })
     }
 
+    fn family(self) -> Family {
+        Family::of(self.target)
+    }
+
+    /// A request with its checksum; that of ICMPv6 the kernel replaces, as it knows the addresses.
     fn request(self, sequence: u16) -> Vec<u8> {
         let mut packet = vec![0; HEADER];
-        packet[0] = ECHO_REQUEST;
+        packet[0] = Numbers::of(self.family()).echo_request;
         packet[4..6].copy_from_slice(&self.identifier.to_be_bytes());
         packet[6..8].copy_from_slice(&sequence.to_be_bytes());
         packet.extend((0..self.size).map(|position| position as u8));
@@ -213,12 +279,18 @@ impl Ping {
             }
             let limit = TimeVal::microseconds(i64::try_from(left.as_micros())?.max(1));
             setsockopt(socket, sockopt::ReceiveTimeout, &limit)?;
-            let len = match socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(len) => len,
+            let (len, from) = match socket::recvfrom(socket.as_raw_fd(), &mut buffer) {
+                Ok((len, from)) => (len, from.and_then(|from| ip_address(&from))),
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => bail!("cannot receive: {}", io::Error::from(error)),
             };
-            match self.read_answer(&buffer[..len], sequence) {
+            let from = from.context("a packet from nowhere")?;
+            // A raw socket shows the IPv4 header (raw(7)), but not that of IPv6 (RFC 3542, 3).
+            let icmp = match self.family() {
+                Family::V4 => after_ip(Family::V4, &buffer[..len]).unwrap_or_default(),
+                Family::V6 => &buffer[..len],
+            };
+            match self.read_answer(from, icmp, sequence) {
                 Some(Answer::Reply) => report.replies.push(start.elapsed()),
                 Some(Answer::Error(error)) => report.errors.push(error),
                 None => continue,
@@ -227,28 +299,33 @@ impl Ping {
         }
     }
 
-    /// What this IPv4 packet says about request `sequence`; `None`: nothing. A raw socket sees all
+    /// What this ICMP message says about request `sequence`; `None`: nothing. A raw socket sees all
     /// ICMP packets of its host.
-    fn read_answer(self, packet: &[u8], sequence: u16) -> Option<Answer> {
-        let source = Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?);
-        let icmp = after_ipv4(packet)?;
+    fn read_answer(self, from: IpAddr, icmp: &[u8], sequence: u16) -> Option<Answer> {
         let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
-        match kind {
-            ECHO_REPLY if source == self.target && self.is_ours(icmp, sequence) => {
-                Some(Answer::Reply)
-            }
-            ECHO_REPLY | ECHO_REQUEST => None,
-            // An error quotes the IPv4 packet that it is about (RFC 792).
-            _ => {
-                let quoted = after_ipv4(icmp.get(HEADER..)?)?;
-                let ours = quoted.first() == Some(&ECHO_REQUEST) && self.is_ours(quoted, sequence);
-                ours.then_some(Answer::Error(IcmpError {
-                    from: source,
-                    kind,
-                    code,
-                }))
-            }
+        let numbers = Numbers::of(self.family());
+        if kind == numbers.echo_reply {
+            let ours = from == self.target && self.is_ours(icmp, sequence);
+            return ours.then_some(Answer::Reply);
         }
+        if !Numbers::is_error(self.family(), kind) {
+            return None;
+        }
+        // An error quotes the packet that it is about.
+        let quoted = after_ip(self.family(), icmp.get(HEADER..)?)?;
+        let ours = quoted.first() == Some(&numbers.echo_request) && self.is_ours(quoted, sequence);
+        let rest: [u8; 4] = icmp.get(4..HEADER)?.try_into().ok()?;
+        let mut error = IcmpError {
+            from,
+            kind,
+            code,
+            mtu: 0,
+        };
+        if error.is_too_big() {
+            // In IPv4 the upper half is unused (RFC 1191).
+            error.mtu = u32::from_be_bytes(rest);
+        }
+        ours.then_some(Answer::Error(error))
     }
 
     fn is_ours(self, icmp: &[u8], sequence: u16) -> bool {
@@ -263,13 +340,47 @@ enum Answer {
     Error(IcmpError),
 }
 
-/// What follows an IPv4 header.
-fn after_ipv4(packet: &[u8]) -> Option<&[u8]> {
-    packet.get(usize::from(packet.first()? & 0x0f) * 4..)
+/// Sends in one piece, as large as the interface allows, whatever routers have told (ip(7), ipv6(7)).
+fn never_fragment(socket: &OwnedFd, family: Family) -> Result<()> {
+    let (level, option, probe) = match family {
+        Family::V4 => (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        ),
+        Family::V6 => (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        ),
+    };
+    let len = size_of_val(&probe) as libc::socklen_t;
+    let fd = socket.as_raw_fd();
+    // SAFETY: the value is as long as is said, and lives until the call returns.
+    let set = unsafe { libc::setsockopt(fd, level, option, (&raw const probe).cast(), len) };
+    ensure!(
+        set == 0,
+        "cannot forbid fragments: {}",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// What follows an IP header; in IPv6 without extension headers, as our requests are.
+fn after_ip(family: Family, packet: &[u8]) -> Option<&[u8]> {
+    match family {
+        Family::V4 => packet.get(usize::from(packet.first()? & 0x0f) * 4..),
+        Family::V6 => packet.get(40..),
+    }
+}
+
+fn ip_address(socket: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = socket.as_sockaddr_in().map(|from| from.ip().into());
+    v4.or_else(|| socket.as_sockaddr_in6().map(|from| from.ip().into()))
 }
 
 /// The checksum of RFC 1071.
-fn internet_checksum(bytes: &[u8]) -> u16 {
+pub(super) fn internet_checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {
@@ -282,54 +393,63 @@ fn internet_checksum(bytes: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    fn ping() -> Ping {
-        Ping::to(Ipv4Addr::new(10, 0, 0, 2).into()).identifier(7)
-    }
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
-    fn ipv4(source: [u8; 4], payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0; 20];
-        packet[0] = 0x45;
-        packet[12..16].copy_from_slice(&source);
-        packet.extend(payload);
-        packet
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+    const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+
+    fn pings() -> [Ping; 2] {
+        [SERVER.into(), SERVER_V6.into()].map(|server| Ping::to(server).identifier(7))
     }
 
     #[test]
     fn a_request_with_its_checksum_sums_to_zero() {
-        assert_eq!(internet_checksum(&ping().request(1)), 0);
-        assert_eq!(internet_checksum(&ping().size(57).request(1)), 0);
+        for ping in pings() {
+            assert_eq!(internet_checksum(&ping.request(1)), 0);
+            assert_eq!(internet_checksum(&ping.size(57).request(1)), 0);
+        }
     }
 
     #[test]
     fn a_reply_is_known_by_who_it_is_from_and_its_numbers() {
-        let mut reply = ping().request(3);
-        reply[0] = ECHO_REPLY;
-        let is_reply = |ping: Ping, source, sequence| {
-            let answer = ping.read_answer(&ipv4(source, &reply), sequence);
-            matches!(answer, Some(Answer::Reply))
-        };
-        assert!(is_reply(ping(), [10, 0, 0, 2], 3));
-        assert!(!is_reply(ping(), [10, 0, 0, 3], 3));
-        assert!(!is_reply(ping(), [10, 0, 0, 2], 4));
-        assert!(!is_reply(ping().identifier(8), [10, 0, 0, 2], 3));
+        for (ping, stranger) in pings()
+            .into_iter()
+            .zip([IpAddr::from(ROUTER), ROUTER_V6.into()])
+        {
+            let mut reply = ping.request(3);
+            reply[0] = Numbers::of(ping.family()).echo_reply;
+            let is_reply = |asked: Ping, from, sequence| {
+                let answer = asked.read_answer(from, &reply, sequence);
+                matches!(answer, Some(Answer::Reply))
+            };
+            assert!(is_reply(ping, ping.target, 3));
+            assert!(!is_reply(ping, stranger, 3));
+            assert!(!is_reply(ping, ping.target, 4));
+            assert!(!is_reply(ping.identifier(8), ping.target, 3));
+        }
     }
 
     #[test]
     fn an_error_is_known_by_what_it_quotes() {
-        let mut error = vec![11, 0, 0, 0, 0, 0, 0, 0];
-        error.extend(ipv4([10, 0, 0, 1], &ping().request(3)));
-        let packet = ipv4([10, 0, 0, 254], &error);
-        match ping().read_answer(&packet, 3) {
-            Some(Answer::Error(error)) => assert_eq!(
-                error,
-                IcmpError {
-                    from: Ipv4Addr::new(10, 0, 0, 254),
-                    kind: 11,
-                    code: 0
+        let routers = [(ROUTER.into(), 3, 4), (ROUTER_V6.into(), 2, 0)];
+        for (ping, (from, kind, code)) in pings().into_iter().zip(routers) {
+            let mut packet = vec![kind, code, 0, 0, 0, 0, 5, 120];
+            packet.extend(match ping.family() {
+                Family::V4 => [&[0x45][..], &[0; 19]].concat(),
+                Family::V6 => [&[0x60][..], &[0; 39]].concat(),
+            });
+            packet.extend(ping.request(3));
+            match ping.read_answer(from, &packet, 3) {
+                Some(Answer::Error(error)) => {
+                    assert_eq!((error.from, error.kind, error.code), (from, kind, code));
+                    assert!(error.is_too_big() && !error.is_time_exceeded());
+                    assert_eq!(error.mtu, 1400);
                 }
-            ),
-            _ => panic!("no error read"),
+                _ => panic!("no error read"),
+            }
+            assert!(ping.read_answer(from, &packet, 4).is_none());
         }
-        assert!(ping().read_answer(&packet, 4).is_none());
     }
 }

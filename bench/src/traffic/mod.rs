@@ -3,7 +3,7 @@
 //! Sockets are made inside their host by [`Host::enter`](crate::lab::Host::enter) and stay in it,
 //! whichever thread uses them.
 
-pub mod arp;
+mod announce;
 pub mod bulk;
 pub mod frames;
 pub mod icmp;
@@ -11,6 +11,7 @@ pub(crate) mod socket;
 pub mod tcp;
 pub mod udp;
 
+pub use announce::announce;
 pub use bulk::{Bulk, BulkReport, BulkTransfer};
 pub use frames::{Frame, FrameSocket, PacketType};
 pub use icmp::{IcmpError, Ping, PingReport};

@@ -1,7 +1,7 @@
 //! Sockets with what std doesn't offer: a local port chosen before connecting, large buffers.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +13,12 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::lab::Host;
+use crate::lab::{Family, Host};
 
 /// Bytes that a receiver's socket may hold, so that it loses nothing while its thread has to wait.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// How long a process that is being started may hold on to a socket that was closed here.
 const HELD_BY_FORK: Duration = Duration::from_secs(2);
-
-/// The address that means all of one's own, in the family of `like`.
-fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
 
 /// Connects from a port of one's own (0: any) and gives up after `limit`.
 pub(crate) fn connect(
@@ -39,7 +31,7 @@ pub(crate) fn connect(
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let local = SocketAddr::new(unspecified(target.ip()), local_port);
+    let local = SocketAddr::new(Family::of(target.ip()).unspecified(), local_port);
     let connected = host.enter(|| {
         let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
@@ -60,14 +52,11 @@ pub(crate) fn connect(
     connected.with_context(|| format!("{}: cannot connect to {target}", host.name()))
 }
 
-/// Listens on a port (0: any) of all of the host's IPv4 addresses.
+/// Listens on a port (0: any) of all of the host's addresses. It shows IPv4 peers as mapped addresses:
+/// see [`plain`].
 pub(crate) fn listen(host: &Host, port: u16) -> Result<TcpListener> {
-    host.enter(|| {
-        Ok(patiently(|| {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-        })?)
-    })
-    .with_context(|| format!("{}: cannot listen on TCP port {port}", host.name()))
+    host.enter(|| Ok(on_all_addresses(port, TcpListener::bind)?))
+        .with_context(|| format!("{}: cannot listen on TCP port {port}", host.name()))
 }
 
 /// Wakes whoever waits in `accept`, for good.
@@ -94,14 +83,47 @@ pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// A UDP socket on a port (0: any) of all of the host's IPv4 addresses, with a large buffer.
-pub(crate) fn udp(host: &Host, port: u16) -> Result<UdpSocket> {
+/// A UDP socket on a port (0: any) of all of the host's addresses, with a large buffer. It shows IPv4
+/// peers as mapped addresses: see [`plain`].
+pub(crate) fn udp_server(host: &Host, port: u16) -> Result<UdpSocket> {
+    udp(host, port, |port| on_all_addresses(port, UdpSocket::bind))
+}
+
+/// A UDP socket on a port (0: any), to send to an address of this family, with a large buffer.
+pub(crate) fn udp_client(host: &Host, port: u16, family: Family) -> Result<UdpSocket> {
+    udp(host, port, |port| {
+        patiently(|| UdpSocket::bind((family.unspecified(), port)))
+    })
+}
+
+fn udp(
+    host: &Host,
+    port: u16,
+    bind: impl FnOnce(u16) -> io::Result<UdpSocket> + Send,
+) -> Result<UdpSocket> {
     host.enter(|| {
-        let socket = patiently(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+        let socket = bind(port)?;
         setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         Ok(socket)
     })
     .with_context(|| format!("{}: cannot bind UDP port {port}", host.name()))
+}
+
+/// Who a peer is, in its own family: a socket of both families shows an IPv4 address as one of IPv6
+/// (RFC 4291, 2.5.5.2).
+pub(crate) fn plain(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Binds to all addresses of both families at once; of IPv4 where the kernel has no IPv6.
+fn on_all_addresses<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let all = |family: Family| SocketAddr::new(family.unspecified(), port);
+    match patiently(|| bind(all(Family::V6))) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            patiently(|| bind(all(Family::V4)))
+        }
+        bound => bound,
+    }
 }
 
 /// Takes a port as soon as nobody has it any more who is just being started.

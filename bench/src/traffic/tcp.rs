@@ -85,6 +85,7 @@ fn serve(listener: &TcpListener, connections: &Mutex<Vec<Connection>>) {
         let (Ok(input), Ok(mut output)) = (stream.try_clone(), stream.try_clone()) else {
             continue;
         };
+        let peer = socket::plain(peer);
         lock(connections).push(Connection { peer, stream });
         thread::spawn(move || {
             // Its end, however it came, is the client's business.

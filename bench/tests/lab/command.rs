@@ -29,6 +29,8 @@ lab_test!(a_lab_stays_from_up_to_down, {
         "2",
         "--pods",
         "1",
+        "--families",
+        "dual",
         "--flannel",
     ])?;
     let shown = text(&up.stdout);
@@ -36,6 +38,8 @@ lab_test!(a_lab_stays_from_up_to_down, {
     for part in [
         "node2-pod1     10.244.2.11",
         "pods 10.244.1.0/24",
+        "fd00:77::1       pods fd00:10:244:1::/64",
+        "fd00:10:244:2::11\n",
         "nodes.yaml",
         "--node-name",
     ] {
@@ -47,7 +51,13 @@ lab_test!(a_lab_stays_from_up_to_down, {
     let list = underpass_lab(&["list", "--json"])?;
     let labs: Vec<LabDescription> = serde_json::from_slice(&list.stdout)?;
     let lab = labs.iter().find(|lab| lab.name == name);
-    assert_eq!(lab.map(|lab| lab.hosts.len()), Some(1 + 2 + 2));
+    let lab = lab.expect("the lab in the list");
+    assert_eq!(lab.hosts.len(), 1 + 2 + 2);
+    let node = lab.hosts.iter().find(|host| host.name == "node1");
+    let node = node.expect("node1 in the list");
+    let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["192.168.77.1", "fd00:77::1"]);
+    assert_eq!(node.pod_cidrs, ["10.244.1.0/24", "fd00:10:244:1::/64"]);
 
     let exec = |host: &str, script: &str| {
         underpass_lab(&["exec", "--name", &name, host, "--", "sh", "-c", script])

@@ -11,10 +11,19 @@ mod wires;
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+use underpass_bench::lab::Family;
+
 /// A deadline for what takes no time unless the machine is busy.
 const SOON: Duration = Duration::from_secs(10);
 /// How long to wait for what shall not come.
 const NEVER: Duration = Duration::from_millis(300);
+
+/// Has the same hold for IPv4 and for IPv6.
+fn for_families(test: impl Fn(Family) -> Result<()>) -> Result<()> {
+    let mut families = Family::BOTH.into_iter();
+    families.try_for_each(|family| test(family).with_context(|| family.to_string()))
+}
 
 /// A test that needs root. Its body is a block that returns `anyhow::Result<()>`.
 macro_rules! lab_test {

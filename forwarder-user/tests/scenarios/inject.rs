@@ -1,6 +1,6 @@
 //! Packets put into a pod's interface byte by byte, and caught on the way.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use underpass_bench::Lab;
@@ -63,7 +63,7 @@ impl Road {
     }
 
     /// Sends a packet that lives too short, and returns who says so.
-    pub fn expires_at(&self, packet: &Packet) -> Result<Ipv4Addr> {
+    pub fn expires_at(&self, packet: &Packet) -> Result<IpAddr> {
         const TIME_EXCEEDED: u8 = 11;
         let tuple = packet.tuple().context("not IPv4")?;
         self.send(packet)?;
@@ -76,7 +76,7 @@ impl Road {
         };
         let error = self.start.expect(DEADLINE, "an error", is_about_it)?;
         let source: [u8; 4] = error.bytes[26..30].try_into()?;
-        Ok(source.into())
+        Ok(IpAddr::from(source))
     }
 
     /// Packets of this kind that have arrived and not yet been looked at.

@@ -4,62 +4,70 @@
 use anyhow::Result;
 
 use super::{Backend, load};
-use crate::lab::Node;
-use crate::lab::names::CLUSTER_CIDR;
+use crate::lab::{Family, Node, names};
 
 /// The mark of packets that kube-proxy is going to masquerade.
 const KUBE_MARK: &str = "0x4000";
 
-/// Loads them on a node.
+/// Loads them on a node, in each family that it speaks.
 pub(crate) fn apply(node: &Node, backend: Backend) -> Result<()> {
-    let pods = node.pod_cidr_v4().to_string();
-    let rules = match backend {
-        Backend::Iptables => iptables(&pods),
-        Backend::Nftables => nftables(&pods),
-    };
-    load(node, backend, &rules)
+    node.families().each().try_for_each(|family| {
+        let rules = match backend {
+            Backend::Iptables => iptables(family, node),
+            Backend::Nftables => nftables(family, node),
+        };
+        load(node, backend, family, &rules)
+    })
 }
 
-fn iptables(pods: &str) -> String {
+fn iptables(family: Family, node: &Node) -> String {
+    let (pods, cluster) = (node.pod_cidr_of(family), names::cluster_cidr(family));
+    let multicast = family.multicast();
     let forward = "-m comment --comment \"flanneld forward\"";
     let masquerade = "-m comment --comment \"flanneld masq\"";
     format!(
         "*filter
 :FLANNEL-FWD - [0:0]
 -A FORWARD {forward} -j FLANNEL-FWD
--A FLANNEL-FWD -s {CLUSTER_CIDR} {forward} -j ACCEPT
--A FLANNEL-FWD -d {CLUSTER_CIDR} {forward} -j ACCEPT
+-A FLANNEL-FWD -s {cluster} {forward} -j ACCEPT
+-A FLANNEL-FWD -d {cluster} {forward} -j ACCEPT
 COMMIT
 *nat
 :FLANNEL-POSTRTG - [0:0]
 -A POSTROUTING {masquerade} -j FLANNEL-POSTRTG
 -A FLANNEL-POSTRTG -m mark --mark {KUBE_MARK}/{KUBE_MARK} {masquerade} -j RETURN
--A FLANNEL-POSTRTG -s {pods} -d {CLUSTER_CIDR} {masquerade} -j RETURN
--A FLANNEL-POSTRTG -s {CLUSTER_CIDR} -d {pods} {masquerade} -j RETURN
--A FLANNEL-POSTRTG ! -s {CLUSTER_CIDR} -d {pods} {masquerade} -j RETURN
--A FLANNEL-POSTRTG -s {CLUSTER_CIDR} ! -d 224.0.0.0/4 {masquerade} -j MASQUERADE --random-fully
--A FLANNEL-POSTRTG ! -s {CLUSTER_CIDR} -d {CLUSTER_CIDR} {masquerade} -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG -s {pods} -d {cluster} {masquerade} -j RETURN
+-A FLANNEL-POSTRTG -s {cluster} -d {pods} {masquerade} -j RETURN
+-A FLANNEL-POSTRTG ! -s {cluster} -d {pods} {masquerade} -j RETURN
+-A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} {masquerade} -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {masquerade} -j MASQUERADE --random-fully
 COMMIT
 "
     )
 }
 
-fn nftables(pods: &str) -> String {
+fn nftables(family: Family, node: &Node) -> String {
+    let (pods, cluster) = (node.pod_cidr_of(family), names::cluster_cidr(family));
+    let (ip, multicast) = (family.nft(), family.multicast());
+    let table = match family {
+        Family::V4 => "flannel-ipv4",
+        Family::V6 => "flannel-ipv6",
+    };
     format!(
-        "table ip flannel-ipv4 {{
+        "table {ip} {table} {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        ip saddr {CLUSTER_CIDR} accept
-        ip daddr {CLUSTER_CIDR} accept
+        {ip} saddr {cluster} accept
+        {ip} daddr {cluster} accept
     }}
     chain postrtg {{
         type nat hook postrouting priority srcnat; policy accept;
         meta mark & {KUBE_MARK} == {KUBE_MARK} return
-        ip saddr {pods} ip daddr {CLUSTER_CIDR} return
-        ip saddr {CLUSTER_CIDR} ip daddr {pods} return
-        ip saddr != {CLUSTER_CIDR} ip daddr {pods} return
-        ip saddr {CLUSTER_CIDR} ip daddr != 224.0.0.0/4 masquerade fully-random
-        ip saddr != {CLUSTER_CIDR} ip daddr {CLUSTER_CIDR} masquerade fully-random
+        {ip} saddr {pods} {ip} daddr {cluster} return
+        {ip} saddr {cluster} {ip} daddr {pods} return
+        {ip} saddr != {cluster} {ip} daddr {pods} return
+        {ip} saddr {cluster} {ip} daddr != {multicast} masquerade fully-random
+        {ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random
     }}
 }}
 "

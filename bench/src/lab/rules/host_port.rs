@@ -1,7 +1,9 @@
 //! A `hostPort`: a port of the node that leads to one pod (CNI plugins, `plugins/meta/portmap`).
 
+use std::net::SocketAddr;
+
 use super::{Backend, Protocol};
-use crate::lab::{Node, Pod};
+use crate::lab::{Family, Node, Pod};
 
 /// The mark of packets that portmap's rules masquerade.
 const MARK: &str = "0x2000";
@@ -18,20 +20,21 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    pub(super) fn rules(self, backend: Backend, node: &Node, pod: &Pod) -> String {
+    pub(super) fn rules(self, backend: Backend, family: Family, node: &Node, pod: &Pod) -> String {
         match backend {
-            Backend::Iptables => self.iptables(node, pod),
-            Backend::Nftables => self.nftables(node, pod),
+            Backend::Iptables => self.iptables(family, node, pod),
+            Backend::Nftables => self.nftables(family, node, pod),
         }
     }
 
-    fn iptables(self, node: &Node, pod: &Pod) -> String {
+    fn iptables(self, family: Family, node: &Node, pod: &Pod) -> String {
         let Self {
             protocol,
             host_port,
             pod_port,
         } = self;
-        let (pods, pod) = (node.pod_cidr_v4(), pod.ipv4());
+        let (pods, oneself) = (node.pod_cidr_of(family), family.loopback());
+        let pod = SocketAddr::new(pod.address_of(family), pod_port);
         let chain = format!("CNI-DN-{protocol}-{host_port}");
         let to_port = format!("-p {protocol} -m {protocol} --dport {host_port}");
         format!(
@@ -40,26 +43,28 @@ impl HostPort {
 -A PREROUTING -m addrtype --dst-type LOCAL {to_port} -j {chain}
 -A OUTPUT -m addrtype --dst-type LOCAL {to_port} -j {chain}
 -A {chain} -s {pods} {to_port} -j MARK --or-mark {MARK}
--A {chain} -s 127.0.0.1 {to_port} -j MARK --or-mark {MARK}
--A {chain} {to_port} -j DNAT --to-destination {pod}:{pod_port}
+-A {chain} -s {oneself} {to_port} -j MARK --or-mark {MARK}
+-A {chain} {to_port} -j DNAT --to-destination {pod}
 -I POSTROUTING -m mark --mark {MARK}/{MARK} -j MASQUERADE
 COMMIT
 "
         )
     }
 
-    fn nftables(self, node: &Node, pod: &Pod) -> String {
+    fn nftables(self, family: Family, node: &Node, pod: &Pod) -> String {
         let Self {
             protocol,
             host_port,
             pod_port,
         } = self;
-        let (pods, pod) = (node.pod_cidr_v4(), pod.ipv4());
+        let (pods, oneself) = (node.pod_cidr_of(family), family.loopback());
+        let pod = SocketAddr::new(pod.address_of(family), pod_port);
+        let ip = family.nft();
         format!(
-            "table ip cni_hostport_{protocol}_{host_port} {{
+            "table {ip} cni_hostport_{protocol}_{host_port} {{
     chain hostports {{
-        ip saddr {{ {pods}, 127.0.0.1 }} meta mark set mark or {MARK}
-        meta l4proto {protocol} dnat to {pod}:{pod_port}
+        {ip} saddr {{ {pods}, {oneself} }} meta mark set mark or {MARK}
+        meta l4proto {protocol} dnat to {pod}
     }}
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;

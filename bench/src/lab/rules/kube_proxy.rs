@@ -5,8 +5,7 @@ use std::fmt::Write;
 use anyhow::{Result, ensure};
 
 use super::{Backend, Service, load};
-use crate::lab::Node;
-use crate::lab::names::CLUSTER_CIDR;
+use crate::lab::{Family, Node, names};
 
 /// What every node has before there is a service.
 ///
@@ -35,67 +34,77 @@ COMMIT
 COMMIT
 ";
 
-const NFTABLES: &str = "table ip kube-proxy {
-    map service-ips {
-        type ipv4_addr . inet_proto . inet_service : verdict
-    }
-    map service-nodeports {
+/// The same for nftables.
+fn nftables(family: Family) -> String {
+    let ip = family.nft();
+    let addr = match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    };
+    format!(
+        "table {ip} kube-proxy {{
+    map service-ips {{
+        type {addr} . inet_proto . inet_service : verdict
+    }}
+    map service-nodeports {{
         type inet_proto . inet_service : verdict
-    }
-    chain mark-for-masquerade {
+    }}
+    chain mark-for-masquerade {{
         meta mark set mark or 0x4000
-    }
-    chain services {
-        ip daddr . meta l4proto . th dport vmap @service-ips
+    }}
+    chain services {{
+        {ip} daddr . meta l4proto . th dport vmap @service-ips
         fib daddr type local meta l4proto . th dport vmap @service-nodeports
-    }
-    chain nat-prerouting {
+    }}
+    chain nat-prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
         jump services
-    }
-    chain nat-output {
+    }}
+    chain nat-output {{
         type nat hook output priority -100; policy accept;
         jump services
-    }
-    chain nat-postrouting {
+    }}
+    chain nat-postrouting {{
         type nat hook postrouting priority srcnat - 1; policy accept;
         meta mark & 0x4000 == 0 return
         meta mark set mark xor 0x4000
         masquerade fully-random
-    }
-    chain filter-forward {
+    }}
+    chain filter-forward {{
         type filter hook forward priority filter - 1; policy accept;
         ct state invalid drop
         meta mark & 0x4000 != 0 accept
         ct state related,established accept
-    }
+    }}
+}}
+"
+    )
 }
-";
 
-/// Loads them on a node.
+/// Loads them on a node, in each family that it speaks.
 pub(crate) fn apply(node: &Node, backend: Backend) -> Result<()> {
-    let rules = match backend {
-        Backend::Iptables => IPTABLES,
-        Backend::Nftables => NFTABLES,
-    };
-    load(node, backend, rules)
-}
-
-/// The rules of these services.
-pub(super) fn services(backend: Backend, services: &[Service]) -> Result<String> {
-    for service in services {
-        check(service)?;
-    }
-    Ok(match backend {
-        Backend::Iptables => {
-            let rules: String = services.iter().map(iptables_service).collect();
-            format!("*nat\n{rules}COMMIT\n")
-        }
-        Backend::Nftables => services.iter().map(nftables_service).collect(),
+    node.families().each().try_for_each(|family| match backend {
+        Backend::Iptables => load(node, backend, family, IPTABLES),
+        Backend::Nftables => load(node, backend, family, &nftables(family)),
     })
 }
 
-fn check(service: &Service) -> Result<()> {
+/// The rules of these services, all of one family.
+pub(super) fn services(backend: Backend, family: Family, services: &[&Service]) -> Result<String> {
+    for service in services {
+        check(service, family)?;
+    }
+    let services = services.iter();
+    Ok(match backend {
+        Backend::Iptables => {
+            let rules: String = services.map(|one| iptables_service(family, one)).collect();
+            format!("*nat\n{rules}COMMIT\n")
+        }
+        Backend::Nftables => services.map(|one| nftables_service(family, one)).collect(),
+    })
+}
+
+fn check(service: &Service, family: Family) -> Result<()> {
     let Service { name, backends, .. } = service;
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
     // A chain's name has 28 characters at most.
@@ -108,24 +117,25 @@ fn check(service: &Service) -> Result<()> {
         "service {name} needs 1 to 99 pods behind it"
     );
     ensure!(
-        service.address.is_ipv4() && backends.iter().all(|pod| pod.is_ipv4()),
-        "service {name}: the rules here are for IPv4"
+        backends.iter().all(|pod| Family::of(pod.ip()) == family),
+        "service {name} has an {family} address: so must the pods behind it"
     );
     Ok(())
 }
 
-fn iptables_service(service: &Service) -> String {
+fn iptables_service(family: Family, service: &Service) -> String {
+    let (cluster, bits) = (names::cluster_cidr(family), family.bits());
     let name = service.name.to_uppercase();
     let (protocol, vip, port) = (
         service.protocol,
         service.address.ip(),
         service.address.port(),
     );
-    let to_vip = format!("-d {vip}/32 -p {protocol} -m {protocol} --dport {port}");
+    let to_vip = format!("-d {vip}/{bits} -p {protocol} -m {protocol} --dport {port}");
     let mut out = format!(
         ":KUBE-SVC-{name} - [0:0]
 -I KUBE-SERVICES {to_vip} -j KUBE-SVC-{name}
--A KUBE-SVC-{name} ! -s {CLUSTER_CIDR} {to_vip} -j KUBE-MARK-MASQ
+-A KUBE-SVC-{name} ! -s {cluster} {to_vip} -j KUBE-MARK-MASQ
 "
     );
     for (index, pod) in service.backends.iter().enumerate() {
@@ -142,7 +152,7 @@ fn iptables_service(service: &Service) -> String {
             out,
             ":{endpoint} - [0:0]
 -A KUBE-SVC-{name} {share}-j {endpoint}
--A {endpoint} -s {}/32 -j KUBE-MARK-MASQ
+-A {endpoint} -s {}/{bits} -j KUBE-MARK-MASQ
 -A {endpoint} -p {protocol} -m {protocol} -j DNAT --to-destination {pod}
 ",
             pod.ip()
@@ -161,7 +171,8 @@ fn iptables_service(service: &Service) -> String {
     out
 }
 
-fn nftables_service(service: &Service) -> String {
+fn nftables_service(family: Family, service: &Service) -> String {
+    let (ip, cluster) = (family.nft(), names::cluster_cidr(family));
     let Service { name, protocol, .. } = service;
     let (vip, port) = (service.address.ip(), service.address.port());
     let (mut endpoints, mut choices) = (String::new(), Vec::new());
@@ -170,7 +181,7 @@ fn nftables_service(service: &Service) -> String {
         let _ = write!(
             endpoints,
             "    chain {chain} {{
-        ip saddr {} jump mark-for-masquerade
+        {ip} saddr {} jump mark-for-masquerade
         meta l4proto {protocol} dnat to {pod}
     }}
 ",
@@ -179,9 +190,9 @@ fn nftables_service(service: &Service) -> String {
         choices.push(format!("{index} : goto {chain}"));
     }
     let mut out = format!(
-        "table ip kube-proxy {{
+        "table {ip} kube-proxy {{
 {endpoints}    chain service-{name} {{
-        ip daddr {vip} {protocol} dport {port} ip saddr != {CLUSTER_CIDR} jump mark-for-masquerade
+        {ip} daddr {vip} {protocol} dport {port} {ip} saddr != {cluster} jump mark-for-masquerade
         numgen random mod {} vmap {{ {} }}
     }}
     chain external-{name} {{
@@ -189,14 +200,17 @@ fn nftables_service(service: &Service) -> String {
         goto service-{name}
     }}
 }}
-add element ip kube-proxy service-ips {{ {vip} . {protocol} . {port} : goto service-{name} }}
+add element {ip} kube-proxy service-ips {{ {vip} . {protocol} . {port} : goto service-{name} }}
 ",
         service.backends.len(),
         choices.join(", "),
     );
     if let Some(node_port) = service.node_port {
         let element = format!("{{ {protocol} . {node_port} : goto external-{name} }}");
-        let _ = writeln!(out, "add element ip kube-proxy service-nodeports {element}");
+        let _ = writeln!(
+            out,
+            "add element {ip} kube-proxy service-nodeports {element}"
+        );
     }
     out
 }
@@ -214,16 +228,17 @@ mod tests {
 
     #[test]
     fn backends_share_evenly() {
-        let rules = services(Backend::Iptables, &[web()]).unwrap();
+        let rules = services(Backend::Iptables, Family::V4, &[&web()]).unwrap();
         assert!(rules.contains("--probability 0.5000000000 -j KUBE-SEP-WEB-1"));
         assert!(rules.contains("-A KUBE-SVC-WEB -j KUBE-SEP-WEB-2"));
-        let rules = services(Backend::Nftables, &[web()]).unwrap();
+        let rules = services(Backend::Nftables, Family::V4, &[&web()]).unwrap();
         assert!(rules.contains("mod 2 vmap { 0 : goto endpoint-web-0, 1 : goto endpoint-web-1 }"));
     }
 
     #[test]
     fn a_service_that_no_chain_can_hold_is_refused() {
-        let refused = |service: Service| services(Backend::Iptables, &[service]).is_err();
+        let refused =
+            |service: Service| services(Backend::Iptables, Family::V4, &[&service]).is_err();
         let long = "a-name-of-many-letters";
         assert!(refused(Service {
             name: long.into(),
@@ -238,10 +253,15 @@ mod tests {
 
     #[test]
     fn dummies_all_differ() {
-        let all: Vec<_> = (0..5000).map(Service::dummy).collect();
-        let addresses: std::collections::BTreeSet<_> =
-            all.iter().map(|service| service.address).collect();
-        assert_eq!(addresses.len(), all.len());
-        assert!(services(Backend::Nftables, &all).is_ok());
+        for family in Family::BOTH {
+            let all: Vec<_> = (0..5000)
+                .map(|number| Service::dummy(family, number))
+                .collect();
+            let addresses: std::collections::BTreeSet<_> =
+                all.iter().map(|service| service.address).collect();
+            assert_eq!(addresses.len(), all.len());
+            let all: Vec<_> = all.iter().collect();
+            assert!(services(Backend::Nftables, family, &all).is_ok());
+        }
     }
 }

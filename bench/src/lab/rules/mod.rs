@@ -14,7 +14,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
-use super::{Host, Lab, Node, Pod};
+use super::{Family, Host, Lab, Node, Pod};
 
 pub use host_port::HostPort;
 pub use policy::Deny;
@@ -47,39 +47,69 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Loads rules into a host in one transaction, beside those that are there.
-pub(crate) fn load(host: &Host, backend: Backend, rules: &str) -> Result<()> {
+/// What the rules of one family have of their own.
+impl Family {
+    /// The program of iptables.
+    fn iptables(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables",
+            Self::V6 => "ip6tables",
+        }
+    }
+
+    /// nftables' name of the family of tables, and of the header.
+    fn nft(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+
+    fn multicast(self) -> &'static str {
+        match self {
+            Self::V4 => "224.0.0.0/4",
+            Self::V6 => "ff00::/8",
+        }
+    }
+}
+
+/// Loads rules of one family into a host in one transaction, beside those that are there.
+pub(crate) fn load(host: &Host, backend: Backend, family: Family, rules: &str) -> Result<()> {
     match backend {
         Backend::Iptables => {
-            host.run_with_input(&["iptables-restore", "--noflush", "--wait"], rules)?
+            let restore = format!("{}-restore", family.iptables());
+            host.run_with_input(&[&restore, "--noflush", "--wait"], rules)?
         }
+        // Its rules name their family.
         Backend::Nftables => host.run_with_input(&["nft", "-f", "-"], rules)?,
     };
     Ok(())
 }
 
 /// A rule that needs connection tracking and changes nothing, so that it is on.
-pub(crate) fn track(host: &Host, backend: Backend) -> Result<()> {
-    let rules = match backend {
-        Backend::Iptables => {
-            "*filter\n\
-             -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
-             COMMIT\n"
-        }
-        Backend::Nftables => {
-            "table ip conntrack {\n\
-               chain forward {\n\
-                 type filter hook forward priority filter; policy accept;\n\
-                 ct state related,established accept\n\
-               }\n\
-             }\n"
-        }
-    };
-    load(host, backend, rules)
+pub(crate) fn track(node: &Node, backend: Backend) -> Result<()> {
+    node.families().each().try_for_each(|family| {
+        let rules = match backend {
+            Backend::Iptables => "*filter\n\
+                -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+                COMMIT\n"
+                .to_owned(),
+            Backend::Nftables => format!(
+                "table {} conntrack {{\n\
+                   chain forward {{\n\
+                     type filter hook forward priority filter; policy accept;\n\
+                     ct state related,established accept\n\
+                   }}\n\
+                 }}\n",
+                family.nft()
+            ),
+        };
+        load(node, backend, family, &rules)
+    })
 }
 
 impl Lab {
-    /// Adds a service on every node, as kube-proxy does.
+    /// Adds a service on every node that speaks its family, as kube-proxy does.
     ///
     /// # Errors
     /// When the lab was built without kube-proxy's rules, or the rules are refused.
@@ -92,8 +122,10 @@ impl Lab {
     /// # Errors
     /// As [`add_service`](Self::add_service).
     pub fn add_dummy_services(&self, count: u16) -> Result<()> {
-        let services: Vec<_> = (0..count).map(Service::dummy).collect();
-        self.add_services(&services)
+        self.families().each().try_for_each(|family| {
+            let dummy = |number| Service::dummy(family, number);
+            self.add_services(&(0..count).map(dummy).collect::<Vec<_>>())
+        })
     }
 
     fn add_services(&self, services: &[Service]) -> Result<()> {
@@ -101,26 +133,38 @@ impl Lab {
             self.has_kube_proxy,
             "a service needs a lab built with LabBuilder::kube_proxy_rules"
         );
-        let rules = kube_proxy::services(self.backend, services)?;
-        self.nodes()
-            .iter()
-            .try_for_each(|node| load(node, self.backend, &rules))
+        for family in Family::BOTH {
+            let of_family: Vec<_> = services
+                .iter()
+                .filter(|service| service.family() == family)
+                .collect();
+            if of_family.is_empty() {
+                continue;
+            }
+            let rules = kube_proxy::services(self.backend, family, &of_family)?;
+            self.nodes()
+                .iter()
+                .filter(|node| node.families().has(family))
+                .try_for_each(|node| load(node, self.backend, family, &rules))?;
+        }
+        Ok(())
     }
 
-    /// Maps a port of a pod's node to the pod, as the portmap plugin does for a `hostPort`.
+    /// Maps a port of a pod's node to the pod, as the portmap plugin does for a `hostPort`, in each
+    /// family that the pod speaks.
     ///
     /// # Errors
     /// When the rules are refused.
     pub fn add_host_port(&self, pod: &Pod, host_port: &HostPort) -> Result<()> {
         let node = self.node(pod.node());
-        load(
-            node,
-            self.backend,
-            &host_port.rules(self.backend, node, pod),
-        )
+        pod.families().each().try_for_each(|family| {
+            let rules = host_port.rules(self.backend, family, node, pod);
+            load(node, self.backend, family, &rules)
+        })
     }
 
-    /// Makes a node drop what it forwards and `deny` names.
+    /// Makes a node drop what it forwards and `deny` names; in each family that the node speaks, unless
+    /// `deny` names one by an address.
     ///
     /// # Errors
     /// When the rule is refused.

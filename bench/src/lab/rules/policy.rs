@@ -1,10 +1,10 @@
 //! What a NetworkPolicy comes to on a node: forwarded packets that are dropped.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::IpNet;
 
 use super::{Backend, Protocol, load};
-use crate::lab::Host;
+use crate::lab::{Family, Node};
 
 /// Forwarded packets to be dropped: all of them, until it is narrowed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,37 +42,65 @@ impl Deny {
     }
 
     /// Puts the rule before all others.
-    pub(super) fn insert(self, host: &Host, backend: Backend) -> Result<()> {
-        match backend {
-            Backend::Iptables => self.iptables(host, "-I"),
+    pub(super) fn insert(self, node: &Node, backend: Backend) -> Result<()> {
+        self.each_family(node, |family| match backend {
+            Backend::Iptables => self.iptables(node, family, "-I"),
             Backend::Nftables => {
-                let (table, rule) = (self.table(), self.nftables());
+                let (ip, table, rule) = (family.nft(), self.table(family), self.nftables(family));
                 let chain = "type filter hook forward priority filter - 10; policy accept;";
                 load(
-                    host,
+                    node,
                     backend,
+                    family,
                     &format!(
-                        "table ip {table} {{\n chain forward {{\n {chain}\n {rule}\n }}\n}}\n"
+                        "table {ip} {table} {{\n chain forward {{\n {chain}\n {rule}\n }}\n}}\n"
                     ),
                 )
             }
-        }
+        })
     }
 
     /// Takes the rule away.
-    pub(super) fn remove(self, host: &Host, backend: Backend) -> Result<()> {
-        match backend {
-            Backend::Iptables => self.iptables(host, "-D"),
-            Backend::Nftables => load(
-                host,
-                backend,
-                &format!("delete table ip {}\n", self.table()),
-            ),
-        }
+    pub(super) fn remove(self, node: &Node, backend: Backend) -> Result<()> {
+        self.each_family(node, |family| match backend {
+            Backend::Iptables => self.iptables(node, family, "-D"),
+            Backend::Nftables => {
+                let (ip, table) = (family.nft(), self.table(family));
+                load(
+                    node,
+                    backend,
+                    family,
+                    &format!("delete table {ip} {table}\n"),
+                )
+            }
+        })
     }
 
-    fn iptables(self, host: &Host, action: &str) -> Result<()> {
-        let mut command = vec!["iptables".into(), action.to_owned(), "FORWARD".into()];
+    /// In the family of its addresses; where it has none, in each that the node speaks.
+    fn each_family(self, node: &Node, act: impl Fn(Family) -> Result<()>) -> Result<()> {
+        let named = |family| {
+            let mut ends = [self.from, self.to].into_iter().flatten();
+            ends.all(|end| Family::of(end.addr()) == family)
+        };
+        let families: Vec<_> = node
+            .families()
+            .each()
+            .filter(|&family| named(family))
+            .collect();
+        ensure!(
+            !families.is_empty(),
+            "{} forwards nothing of the families of {self:?}",
+            node.name()
+        );
+        families.into_iter().try_for_each(act)
+    }
+
+    fn iptables(self, node: &Node, family: Family, action: &str) -> Result<()> {
+        let mut command = vec![
+            family.iptables().to_owned(),
+            action.to_owned(),
+            "FORWARD".into(),
+        ];
         let mut add = |option: &str, value: String| command.extend([option.to_owned(), value]);
         if let Some(from) = self.from {
             add("-s", from.to_string());
@@ -85,12 +113,13 @@ impl Deny {
             add("--dport", port.to_string());
         }
         add("-j", "DROP".into());
-        host.run(&command).map(drop)
+        node.run(&command).map(drop)
     }
 
-    fn nftables(self) -> String {
-        let from = self.from.map(|from| format!("ip saddr {from} "));
-        let to = self.to.map(|to| format!("ip daddr {to} "));
+    fn nftables(self, family: Family) -> String {
+        let ip = family.nft();
+        let from = self.from.map(|from| format!("{ip} saddr {from} "));
+        let to = self.to.map(|to| format!("{ip} daddr {to} "));
         let port = self
             .port
             .map(|(protocol, port)| format!("{protocol} dport {port} "));
@@ -99,8 +128,8 @@ impl Deny {
     }
 
     /// A table of its own for each rule, so that it can be taken away again by name.
-    fn table(self) -> String {
-        let rule = self.nftables();
+    fn table(self, family: Family) -> String {
+        let rule = self.nftables(family);
         let name = rule.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         format!("deny_{name}")
     }
@@ -113,12 +142,15 @@ mod tests {
 
     #[test]
     fn a_rule_says_only_what_it_narrows() {
-        assert_eq!(Deny::all().nftables(), "drop");
+        assert_eq!(Deny::all().nftables(Family::V4), "drop");
         let address = std::net::IpAddr::from(Ipv4Addr::new(10, 244, 1, 11));
         let deny = Deny::all().from(address).port(Protocol::Tcp, 80);
-        assert_eq!(deny.nftables(), "ip saddr 10.244.1.11/32 tcp dport 80 drop");
         assert_eq!(
-            deny.table(),
+            deny.nftables(Family::V4),
+            "ip saddr 10.244.1.11/32 tcp dport 80 drop"
+        );
+        assert_eq!(
+            deny.table(Family::V4),
             "deny_ip_saddr_10_244_1_11_32_tcp_dport_80_drop"
         );
     }

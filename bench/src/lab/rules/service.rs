@@ -1,9 +1,9 @@
 //! A Kubernetes Service, reduced to what kube-proxy makes rules of.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Protocol;
-use crate::lab::names::{CLUSTER_CIDR, SERVICE_CIDR};
+use crate::lab::Family;
 
 /// A service with a ClusterIP and, where wanted, a NodePort.
 #[derive(Clone, Debug)]
@@ -41,17 +41,25 @@ impl Service {
         self
     }
 
-    /// A service that nobody uses: number `number` of many.
-    pub(super) fn dummy(number: u16) -> Self {
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.address.ip())
+    }
+
+    /// A service that nobody uses: number `number` of many. Its address is none of
+    /// [`names::service_address`](crate::lab::names::service_address).
+    pub(super) fn dummy(family: Family, number: u16) -> Self {
         let [high, low] = number.to_be_bytes();
-        let [first, _, ..] = SERVICE_CIDR.network().octets();
-        let [cluster, pods, ..] = CLUSTER_CIDR.network().octets();
-        let address = Ipv4Addr::new(first, 111, high, low);
-        Self::new(
-            &format!("dummy-{number}"),
-            Protocol::Tcp,
-            SocketAddr::new(address.into(), 80),
-        )
-        .backend(Ipv4Addr::new(cluster, pods, 255, low).into(), 8080)
+        let (service, pod): (IpAddr, IpAddr) = match family {
+            Family::V4 => (
+                Ipv4Addr::new(10, 111, high, low).into(),
+                Ipv4Addr::new(10, 244, 255, low).into(),
+            ),
+            Family::V6 => (
+                Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 1, number).into(),
+                Ipv6Addr::new(0xfd00, 0x10, 0x244, 0xff, 0, 0, 0, low.into()).into(),
+            ),
+        };
+        let address = SocketAddr::new(service, 80);
+        Self::new(&format!("dummy-{number}"), Protocol::Tcp, address).backend(pod, 8080)
     }
 }

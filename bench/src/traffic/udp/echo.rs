@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::LOOK;
-use crate::lab::Host;
+use crate::lab::{Family, Host};
 use crate::traffic::{lock, socket};
 
 /// A server that sends each packet back to where it came from. Dropping it stops it.
@@ -27,7 +27,7 @@ impl UdpEcho {
     /// # Errors
     /// When the port is taken.
     pub fn start(host: &Host, port: u16) -> Result<Self> {
-        let socket = socket::udp(host, port)?;
+        let socket = socket::udp_server(host, port)?;
         socket.set_read_timeout(Some(LOOK))?;
         let port = socket.local_addr()?.port();
         let (stop, peers) = (
@@ -75,8 +75,9 @@ fn send_back(socket: &UdpSocket, peers: &Mutex<Vec<SocketAddr>>, stop: &AtomicBo
             continue;
         };
         let mut peers = lock(peers);
-        if !peers.contains(&peer) {
-            peers.push(peer);
+        let name = socket::plain(peer);
+        if !peers.contains(&name) {
+            peers.push(name);
         }
         drop(peers);
         // Where it can't be sent the client misses it.
@@ -104,7 +105,7 @@ impl UdpClient {
     /// # Errors
     /// When the port is taken, or there is no route.
     pub fn connect_from(host: &Host, local_port: u16, target: SocketAddr) -> Result<Self> {
-        let socket = socket::udp(host, local_port)?;
+        let socket = socket::udp_client(host, local_port, Family::of(target.ip()))?;
         socket
             .connect(target)
             .with_context(|| format!("{}: cannot connect to {target}", host.name()))?;

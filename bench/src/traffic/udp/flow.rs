@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use super::receiver::{HEADER, UdpReceiver};
-use crate::lab::Host;
+use crate::lab::{Family, Host};
 use crate::traffic::{lock, socket};
 use crate::wait::wait_until;
 
@@ -86,7 +86,8 @@ impl UdpFlow {
     pub fn start(self, sender: &Host, receiver: &Host) -> Result<UdpStream> {
         let id = NEXT_FLOW.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());
         let receiver = UdpReceiver::start(receiver, self.listen_port, id)?;
-        let socket = socket::udp(sender, self.local_port)?;
+        let family = Family::of(self.target.ip());
+        let socket = socket::udp_client(sender, self.local_port, family)?;
         let sending = Arc::new(Sending::default());
         let thread = {
             let sending = Arc::clone(&sending);

@@ -48,7 +48,7 @@ pub(super) struct UdpReceiver {
 
 impl UdpReceiver {
     pub(super) fn start(host: &Host, port: u16, id: u64) -> Result<Self> {
-        let socket = socket::udp(host, port)?;
+        let socket = socket::udp_server(host, port)?;
         socket.set_read_timeout(Some(LOOK))?;
         let (received, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let thread = {

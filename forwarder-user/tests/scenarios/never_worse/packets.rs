@@ -1,9 +1,9 @@
 //! Packets that are always the kernel's, beside a flow that is fast.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::traffic::{Ping, UdpClient, UdpEcho};
 use underpass_bench::{Lab, root_or_skip};
 use underpass_common::verdict::{Hook, Verdict};
@@ -96,7 +96,7 @@ fn assert_left_to_the_kernel(lab: &Lab, before: &[Counts], why: Verdict) -> Resu
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     /// Who says that a packet lived too short, by the TTL that it began with.
-    hops: Vec<Vec<Ipv4Addr>>,
+    hops: Vec<Vec<IpAddr>>,
     arrived: Vec<Passed>,
 }
 
@@ -112,7 +112,7 @@ fn ttl() -> Result<()> {
     }
     let road = Road::open(&lab)?;
     let by_kernel = trace(&lab, &road)?;
-    let routers = [Ipv4Addr::new(10, 244, 1, 1), Ipv4Addr::new(192, 168, 77, 2)];
+    let routers = [lab.node(1).gateway_of(Family::V4), lab.node(2).address()];
     assert_eq!(by_kernel.hops, routers.map(|router| vec![router; 3]));
 
     let agents = start_agents(&lab, &AgentOptions::default())?;

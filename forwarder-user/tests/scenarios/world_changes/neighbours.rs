@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use underpass_bench::lab::{AgentOptions, Node};
-use underpass_bench::traffic::arp::announce;
+use underpass_bench::traffic::announce;
 use underpass_bench::traffic::{FrameSocket, PacketType, Ping};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::addr::{Mac, ShowMac};

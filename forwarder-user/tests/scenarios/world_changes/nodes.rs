@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use underpass_bench::lab::{AgentOptions, Node, NodeEntry};
+use underpass_bench::lab::{AgentOptions, Family, Node, NodeEntry};
 use underpass_bench::traffic::{Frame, FrameSocket, PacketType};
 use underpass_bench::{Lab, root_or_skip, wait_until};
 
@@ -127,8 +127,8 @@ fn node_ip_changed() -> Result<()> {
 
 /// Gives the podCIDR of one node, and the address of its first pod, to another.
 fn take_over(lab: &Lab, loser: &Node, heir: &Node) -> Result<()> {
-    let (pod, cidr) = (lab.pod(loser.number(), 1), loser.pod_cidr_v4());
-    let gateway = underpass_bench::lab::names::gateway(loser.number());
+    let (pod, cidr) = (lab.pod(loser.number(), 1), loser.pod_cidr());
+    let gateway = loser.gateway_of(Family::V4);
     heir.ip(&format!(
         "route del {cidr}\n\
          addr add {gateway}/24 dev cni0\n"
