@@ -138,8 +138,9 @@ pub struct AgentArgs {
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
-    /// Take podCIDRs only within this block; may be given more than once
-    #[arg(long, value_name = "CIDR")]
+    /// Take podCIDRs only within this block; may be given more than once, also as a list with commas.
+    /// It binds its own family: without one of the other, podCIDRs of that may lie anywhere
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<IpNet>,
     /// Which packets may take the fast path
     #[arg(long, value_enum, default_value_t)]
@@ -204,6 +205,20 @@ mod tests {
             assert_eq!(pattern.is_match(name), matches, "{name}");
         }
         assert!(whole_name("eth[").is_err());
+    }
+
+    #[test]
+    fn cluster_cidrs_of_both_families_are_taken() {
+        let list = "--cluster-cidr=10.244.0.0/16,fd00:244::/48";
+        let more = "--cluster-cidr=10.245.0.0/16";
+        let node = ["--node-name=a", "--nodes-file=b"];
+        let words = ["underpass", "agent"].into_iter().chain(node);
+        let parsed = Cli::try_parse_from(words.chain([list, more])).unwrap();
+        let Command::Agent(args) = parsed.command else {
+            panic!("no agent");
+        };
+        let cidrs: Vec<String> = args.cluster_cidr.iter().map(ToString::to_string).collect();
+        assert_eq!(cidrs, ["10.244.0.0/16", "fd00:244::/48", "10.245.0.0/16"]);
     }
 
     #[test]

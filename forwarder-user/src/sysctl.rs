@@ -36,6 +36,13 @@ pub fn read(key: &str) -> Result<Option<u64>> {
     Ok(Some(number))
 }
 
+/// An interface's MTU for IPv6. `None`: there is no IPv6 on it, or no such interface.
+pub fn mtu_v6(interface: &str) -> Option<u32> {
+    // Not by a key: a name may have dots.
+    let file = format!("/proc/sys/net/ipv6/conf/{interface}/mtu");
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 /// Writes a number.
 ///
 /// # Errors

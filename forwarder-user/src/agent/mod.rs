@@ -31,7 +31,9 @@ use crate::datapath::pins::AgentLock;
 use crate::datapath::{Attachments, LoadOptions, Pins, load};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
+use crate::sysctl;
 use crate::world::World;
+use crate::world::kernel::LinkKind;
 use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::nodes_file::{NodesFile, watch};
 use liberal::BeLiberal;
@@ -151,7 +153,10 @@ impl Agent {
                 events = self.events.next() => self.absorb(events?).await,
                 () = watch.changed() => self.read_nodes().await,
                 _ = resync.tick() => self.resync().await,
-                _ = endpoints.tick() => self.look_at_endpoints(),
+                _ = endpoints.tick() => {
+                    self.look_at_endpoints();
+                    self.look_at_mtus();
+                }
                 () = at(self.due) => self.reconcile().await,
             }
         }
@@ -237,6 +242,25 @@ impl Agent {
             self.mark_due(Duration::ZERO);
         }
         self.known_endpoints = endpoints;
+    }
+
+    /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that
+    /// much goes through; a pod's own veth has to wait for the next resync.
+    fn look_at_mtus(&mut self) {
+        let uplink = self.reporter.uplink();
+        let links = self.world.kernel.links.values_mut();
+        let mut changed = false;
+        for link in links.filter(|link| link.kind == LinkKind::Bridge || link.ifindex == uplink) {
+            let now = sysctl::mtu_v6(&link.name);
+            if link.mtu_v6 != now {
+                debug!(link = link.name, ?now, "the MTU for IPv6 has changed");
+                link.mtu_v6 = now;
+                changed = true;
+            }
+        }
+        if changed {
+            self.mark_due(Duration::ZERO);
+        }
     }
 
     async fn reconcile(&mut self) {

@@ -92,6 +92,11 @@ impl Reporter {
         }
     }
 
+    /// Interface index of the uplink in the newest record; 0: none.
+    pub fn uplink(&self) -> u32 {
+        self.record.uplink_ifindex
+    }
+
     /// The record as it stands now.
     pub fn record(&mut self, uplink_ifindex: Option<u32>, restore_be_liberal: bool) -> Record {
         self.record.uplink_ifindex = uplink_ifindex.unwrap_or(0);

@@ -142,29 +142,29 @@ fn a_neighbour_that_falls_silent_loses_its_mac_and_comes_back() {
         "a_neighbour_that_falls_silent_loses_its_mac_and_comes_back",
         || async {
             let (node, mut mirror, ifindex) = beside_a_peer().await?;
-            for (timer, value) in [
-                ("base_reachable_time_ms", "100"),
-                ("retrans_time_ms", "50"),
-                ("delay_first_probe_time", "0"),
-            ] {
-                fs::write(format!("/proc/sys/net/ipv4/neigh/eth0/{timer}"), value)
-                    .with_context(|| format!("set {timer}"))?;
+            for (family, (ip, prefix)) in ["ipv4", "ipv6"].iter().zip(PEERS.iter().zip([24, 64])) {
+                for (timer, value) in [
+                    ("base_reachable_time_ms", "100"),
+                    ("retrans_time_ms", "50"),
+                    ("delay_first_probe_time", "0"),
+                ] {
+                    fs::write(format!("/proc/sys/net/{family}/neigh/eth0/{timer}"), value)
+                        .with_context(|| format!("set {timer}"))?;
+                }
+                let its = format!("{ip}/{prefix} dev eth0");
+                let ip = address(ip);
+                let mac = |kernel: &Kernel| kernel.neighbours.get(&(ifindex, ip))?.mac;
+                let is_known = |kernel: &Kernel| mac(kernel) == Some(PEER_MAC);
+                keep_until(&mut mirror, ifindex, ip, is_known).await?;
+
+                node.ip(&format!("addr del {its}"))?;
+                keep_until(&mut mirror, ifindex, ip, |kernel| mac(kernel).is_none()).await?;
+
+                let nodad = if ip.is_ipv6() { "nodad" } else { "" };
+                node.ip(&format!("addr add {its} {nodad}"))?;
+                keep_until(&mut mirror, ifindex, ip, is_known).await?;
             }
-            let ip = address(PEERS[0]);
-            let mac = |kernel: &Kernel| kernel.neighbours.get(&(ifindex, ip))?.mac;
-            keep_until(&mut mirror, ifindex, ip, |kernel| {
-                mac(kernel) == Some(PEER_MAC)
-            })
-            .await?;
-
-            node.ip("addr del 10.1.0.2/24 dev eth0")?;
-            keep_until(&mut mirror, ifindex, ip, |kernel| mac(kernel).is_none()).await?;
-
-            node.ip("addr add 10.1.0.2/24 dev eth0")?;
-            keep_until(&mut mirror, ifindex, ip, |kernel| {
-                mac(kernel) == Some(PEER_MAC)
-            })
-            .await
+            Ok(())
         },
     );
 }

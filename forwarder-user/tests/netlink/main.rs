@@ -233,6 +233,12 @@ fn only_a_change_of_rules_is_reported_as_one() {
         let line = "IPv4 50: from 10.3.0.0/16 fwmark 0x1 lookup 100";
         assert_eq!(mirror.kernel.rules, [line]);
 
+        ip("-6 rule add from fd03::/64 lookup 100 pref 60")?;
+        let (_, absorbed) = mirror.absorb(deadline).await?.unwrap();
+        assert!(absorbed.changed && absorbed.rules_changed);
+        let line_v6 = "IPv6 60: from fd03::/64 lookup 100";
+        assert_eq!(mirror.kernel.rules, [line, line_v6]);
+
         ip("link add br0 type bridge")?;
         let (_, absorbed) = mirror.absorb(deadline).await?.unwrap();
         assert!(absorbed.changed && !absorbed.rules_changed);
