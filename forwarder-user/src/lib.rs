@@ -16,6 +16,8 @@ pub mod conntrack;
 pub mod datapath;
 pub mod detach;
 pub mod diff;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod inspect;
 pub mod metrics;
 pub mod plan;

@@ -34,6 +34,9 @@ enum Task {
     },
     /// Check format and lints, and run every test
     Test(tasks::test::Args),
+    /// Hand hostile input to what reads nodes files, netlink messages and pinned maps
+    #[command(after_long_help = tasks::fuzz::HELP)]
+    Fuzz(tasks::fuzz::Args),
     /// Raise nodes and pods as network namespaces: up, exec, down
     #[command(disable_help_flag = true)]
     Lab {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build { release } => tasks::build::run(release),
         Task::Test(args) => tasks::test::run(&args),
+        Task::Fuzz(args) => tasks::fuzz::run(&args),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
     };

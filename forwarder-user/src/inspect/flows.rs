@@ -76,7 +76,7 @@ pub fn read(maps: &Maps) -> Result<Vec<FlowReport>> {
     Ok(flows)
 }
 
-fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) -> FlowReport {
+pub(super) fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) -> FlowReport {
     let icmp = matches!(key.protocol, PROTOCOL_ICMP | PROTOCOL_ICMPV6);
     FlowReport {
         protocol: match key.protocol {

@@ -5,6 +5,8 @@
 
 pub mod check;
 pub mod flows;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod peers;
 pub mod pods;
 pub mod print;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use ipnet::IpNet;
 use serde::Serialize;
 use underpass_common::addr::{NO_MAC, ShowMac};
 use underpass_common::peer::{Peer, PeerFamily, PeerState, Refusal};
@@ -73,7 +74,7 @@ pub fn read(maps: &Maps) -> Result<Vec<PeerReport>> {
     Ok(peers)
 }
 
-fn report(name: String, peer: &Peer) -> PeerReport {
+pub(super) fn report(name: String, peer: &Peer) -> PeerReport {
     let families: Vec<_> = [family("ipv4", &peer.v4), family("ipv6", &peer.v6)]
         .into_iter()
         .flatten()
@@ -101,7 +102,9 @@ where
         family: name,
         state: state(family.state),
         refusal: refusal(family.refusal),
-        pod_cidr: some(family.pod_cidr).map(|net| format!("{net}/{}", family.pod_cidr_len)),
+        pod_cidr: some(family.pod_cidr)
+            .and_then(|net| IpNet::new(net, family.pod_cidr_len).ok())
+            .map(|net| net.to_string()),
         address: some(family.address),
         mac: (family.mac != NO_MAC).then(|| ShowMac(family.mac).to_string()),
     })
@@ -112,9 +115,11 @@ fn state(number: u8) -> &'static str {
 }
 
 fn refusal(number: u8) -> Option<&'static str> {
-    Refusal::from_number(number)
-        .filter(|refusal| *refusal != Refusal::None)
-        .map(Refusal::description)
+    match Refusal::from_number(number) {
+        Some(Refusal::None) => None,
+        Some(refusal) => Some(refusal.description()),
+        None => Some("unknown"),
+    }
 }
 
 /// The table for people: a line for each family of a node.

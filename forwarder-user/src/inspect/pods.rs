@@ -1,11 +1,13 @@
 //! `underpass pods`: the pods of this node.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
 use serde::Serialize;
 use underpass_common::addr::{NO_MAC, ShowMac};
-use underpass_common::pod::PodState;
+use underpass_common::endpoint::Endpoint;
+use underpass_common::pod::{Pod, PodState};
 
 use super::print::{self, table};
 use crate::cli::ReadArgs;
@@ -42,10 +44,14 @@ pub fn run(args: &ReadArgs) -> Result<()> {
 /// # Errors
 /// Where the maps cannot be read.
 pub fn read(maps: &Maps) -> Result<Vec<PodReport>> {
-    let endpoints = maps.endpoints()?;
-    let pods = maps.pods()?;
-    Ok(pods
-        .iter()
+    Ok(reports(&maps.pods()?, &maps.endpoints()?))
+}
+
+pub(super) fn reports(
+    pods: &BTreeMap<u32, Pod>,
+    endpoints: &BTreeMap<IpAddr, Endpoint>,
+) -> Vec<PodReport> {
+    pods.iter()
         .map(|(&ifindex, pod)| {
             let learned = || endpoints.iter().filter(move |(_, e)| e.ifindex == ifindex);
             PodReport {
@@ -59,7 +65,7 @@ pub fn read(maps: &Maps) -> Result<Vec<PodReport>> {
                     .map(|(_, endpoint)| ShowMac(endpoint.gateway_mac).to_string()),
             }
         })
-        .collect())
+        .collect()
 }
 
 /// The table for people.

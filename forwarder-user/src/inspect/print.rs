@@ -45,13 +45,13 @@ pub fn table<const N: usize>(
     lines.join("\n") + "\n"
 }
 
-/// Text up to its first zero byte.
+/// Text up to its first zero byte, with nothing in it that could break a line or steer a terminal.
 pub fn text(bytes: &[u8]) -> String {
     let end = bytes
         .iter()
         .position(|&byte| byte == 0)
         .unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    String::from_utf8_lossy(&bytes[..end]).replace(char::is_control, "\u{fffd}")
 }
 
 /// `1234567` as `1,234,567`.
@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(text(b"node-1\0\0\0"), "node-1");
         assert_eq!(text(b"full"), "full");
         assert_eq!(text(b""), "");
+        assert_eq!(text(b"a\x1b[31m\nb\xff"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `underpass status`: one screen that answers "does it work?".
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use underpass_common::settings::LAYOUT_VERSION;
-use underpass_common::verdict::{Hook, Verdict};
+use underpass_common::agent::Agent;
+use underpass_common::settings::{LAYOUT_VERSION, Settings};
+use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::peers::{self, PeerReport};
 use super::pods::{self, PodReport};
@@ -30,9 +31,9 @@ pub struct Status {
     pub nodes_error: Option<String>,
     /// The uplink's name.
     pub uplink: Option<String>,
-    /// `off`, `confirmed` or `always`.
+    /// `off`, `confirmed` or `always`; `unknown` where the map holds no number of ours.
     pub offload: &'static str,
-    /// `observe` or `manage`.
+    /// `observe` or `manage`; `unknown` likewise.
     pub routes: &'static str,
     /// This node's own podCIDRs.
     pub pod_cidrs: Vec<String>,
@@ -108,26 +109,41 @@ pub fn read(pins: &Pins) -> Result<Status> {
             settings.layout_version
         );
     }
-    let agent = maps.agent()?;
-    let verdicts = verdicts(&maps)?;
-    let error = print::text(&agent.nodes_error);
     Ok(Status {
-        node: print::text(&agent.node_name),
         agent_running: pins.agent_runs(),
+        peers: peers::read(&maps)?,
+        pods: pods::read(&maps)?,
+        ..report(&settings, &maps.agent()?, maps.verdicts()?)
+    })
+}
+
+/// What settings, record and counts tell; the rest is empty.
+pub(super) fn report(
+    settings: &Settings,
+    agent: &Agent,
+    counts: Vec<(Hook, Verdict, Count)>,
+) -> Status {
+    let verdicts = verdicts(counts);
+    let error = print::text(&agent.nodes_error);
+    Status {
+        node: print::text(&agent.node_name),
+        agent_running: false,
         agent_started_unix_s: agent.started_unix_s,
         nodes_read_unix_s: agent.nodes_read_unix_s,
         nodes_error: (!error.is_empty()).then_some(error),
         uplink: (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex)),
         offload: match settings.offload {
+            0 => "off",
             1 => "confirmed",
             2 => "always",
-            _ => "off",
+            _ => "unknown",
         },
         routes: match agent.manages_routes {
             0 => "observe",
-            _ => "manage",
+            1 => "manage",
+            _ => "unknown",
         },
-        pod_cidrs: pod_cidrs_of(&settings)
+        pod_cidrs: pod_cidrs_of(settings)
             .iter()
             .map(ToString::to_string)
             .collect(),
@@ -135,15 +151,14 @@ pub fn read(pins: &Pins) -> Result<Status> {
         generation: settings.generation,
         epoch: settings.epoch,
         traffic: traffic(&verdicts),
-        peers: peers::read(&maps)?,
-        pods: pods::read(&maps)?,
+        peers: Vec::new(),
+        pods: Vec::new(),
         verdicts,
-    })
+    }
 }
 
-fn verdicts(maps: &Maps) -> Result<Vec<VerdictReport>> {
-    Ok(maps
-        .verdicts()?
+fn verdicts(counts: Vec<(Hook, Verdict, Count)>) -> Vec<VerdictReport> {
+    counts
         .into_iter()
         .filter(|(_, _, count)| count.packets != 0)
         .map(|(hook, verdict, count)| VerdictReport {
@@ -152,13 +167,18 @@ fn verdicts(maps: &Maps) -> Result<Vec<VerdictReport>> {
             packets: count.packets,
             bytes: count.bytes,
         })
-        .collect())
+        .collect()
 }
 
 fn is_entrance(hook: &str) -> bool {
     Hook::ALL
         .iter()
         .any(|one| one.is_entrance() && one.name() == hook)
+}
+
+/// What stands in a map may be anything, and must not keep the rest from being shown.
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 /// Counts of the entrances, which see each packet once; without what is no pod traffic at all.
@@ -174,14 +194,14 @@ fn traffic(verdicts: &[VerdictReport]) -> Traffic {
             continue;
         }
         if count.verdict == Verdict::Fast.name() {
-            traffic.fast_packets += count.packets;
-            traffic.fast_bytes += count.bytes;
+            add(&mut traffic.fast_packets, count.packets);
+            add(&mut traffic.fast_bytes, count.bytes);
         } else {
-            traffic.kernel_packets += count.packets;
-            traffic.kernel_bytes += count.bytes;
+            add(&mut traffic.kernel_packets, count.packets);
+            add(&mut traffic.kernel_bytes, count.bytes);
         }
     }
-    let all = traffic.fast_packets + traffic.kernel_packets;
+    let all = traffic.fast_packets.saturating_add(traffic.kernel_packets);
     traffic.fast_share = (all > 0).then(|| traffic.fast_packets as f64 / all as f64);
     traffic
 }
@@ -257,10 +277,10 @@ fn packets(status: &Status, screen: &mut String) -> std::fmt::Result {
 }
 
 fn ago(unix_s: u64) -> String {
-    let then = UNIX_EPOCH + Duration::from_secs(unix_s);
-    let seconds = SystemTime::now()
-        .duration_since(then)
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| passed.as_secs());
+    let seconds = now.saturating_sub(unix_s);
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

@@ -328,7 +328,7 @@ fn refuse_own_by_address(entries: &mut [Entry<'_>]) -> Vec<IpNet> {
     believed
 }
 
-fn overlap(a: IpNet, b: IpNet) -> bool {
+pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 

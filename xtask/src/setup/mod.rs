@@ -2,6 +2,7 @@
 
 mod apt_sources;
 mod bpf_linker;
+mod cargo_tool;
 mod components;
 mod debian_rust_src;
 mod programs;
@@ -50,6 +51,18 @@ const TOOLCHAIN: [Step; 4] = [
     },
 ];
 
+/// What only fuzzing needs.
+const FUZZING: [Step; 2] = [
+    Step {
+        name: "c++",
+        run: cpp_compiler,
+    },
+    Step {
+        name: "cargo-fuzz",
+        run: || cargo_tool::ensure("cargo-fuzz", "0.13.2"),
+    },
+];
+
 /// What the lab and the comparisons run.
 const PROGRAMS: Step = Step {
     name: "programs",
@@ -83,6 +96,14 @@ pub fn for_build() -> Result<()> {
 /// A step that the build needs failed. A lacking program is only told: whatever needs it fails with its name.
 pub fn for_lab() -> Result<()> {
     run_steps(TOOLCHAIN.iter().chain([&PROGRAMS]), false).map(drop)
+}
+
+/// Brings what building and running the fuzz targets need; silent where nothing is to do.
+///
+/// # Errors
+/// A step failed.
+pub fn for_fuzzing() -> Result<()> {
+    run_steps(TOOLCHAIN.iter().chain(&FUZZING), false).map(drop)
 }
 
 /// Runs the steps, all of them even after a failure, so that people see everything at once. True if
@@ -125,6 +146,16 @@ fn c_compiler() -> Result<Outcome> {
         Some(_) => Ok(Outcome::Present(String::new())),
         None => bail!(
             "no C compiler `cc` on PATH: install one (on Debian and Ubuntu: apt-get install gcc libc6-dev)"
+        ),
+    }
+}
+
+/// libFuzzer is compiled from its C++.
+fn cpp_compiler() -> Result<Outcome> {
+    match process::find_program("c++") {
+        Some(_) => Ok(Outcome::Present(String::new())),
+        None => bail!(
+            "no C++ compiler `c++` on PATH: install one (on Debian and Ubuntu: apt-get install g++)"
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod demo;
+pub mod fuzz;
 pub mod lab;
 pub mod test;
 

@@ -23,6 +23,8 @@ mod absorb;
 mod ask;
 mod decode;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod mirror;
 mod neighbours;
 mod read;

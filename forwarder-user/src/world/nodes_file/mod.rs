@@ -111,7 +111,18 @@ impl NodesFile {
     /// When the file as a whole is not a list of Nodes. A single item that is not a Node is a
     /// [warning](Nodes::warnings).
     pub fn read(&self) -> Result<Nodes, NodesFileError> {
-        let text = self.text()?;
+        self.parse(self.bytes()?)
+    }
+
+    /// What the file holds, once it has been read.
+    fn parse(&self, bytes: Vec<u8>) -> Result<Nodes, NodesFileError> {
+        let text = String::from_utf8(bytes).map_err(|error| NodesFileError::Content {
+            path: self.path.clone(),
+            detail: format!(
+                "not text in UTF-8 (byte {})",
+                error.utf8_error().valid_up_to()
+            ),
+        })?;
         if text.trim().is_empty() {
             return Err(NodesFileError::Empty {
                 path: self.path.clone(),
@@ -131,7 +142,7 @@ impl NodesFile {
         })
     }
 
-    fn text(&self) -> Result<String, NodesFileError> {
+    fn bytes(&self) -> Result<Vec<u8>, NodesFileError> {
         let unreadable = |source| NodesFileError::Unreadable {
             path: self.path.clone(),
             source,
@@ -152,15 +163,11 @@ impl NodesFile {
                 path: self.path.clone(),
             });
         }
-        String::from_utf8(bytes).map_err(|error| NodesFileError::Content {
-            path: self.path.clone(),
-            detail: format!(
-                "not text in UTF-8 (byte {})",
-                error.utf8_error().valid_up_to()
-            ),
-        })
+        Ok(bytes)
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;
