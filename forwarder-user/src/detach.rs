@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result};
 use underpass_common::settings::Offload;
 
-use crate::conntrack;
 use crate::datapath::attach::Mechanism;
 use crate::datapath::{Attachments, Maps, Pins};
 use crate::plan::pod_cidrs_of;
 use crate::sysctl;
 use crate::world::RouteKind;
 use crate::world::netlink::{Netlink, NextHop, PROTOCOL};
+use crate::{conntrack, inspect};
 
 /// Takes out what the agent put in, in this network namespace and under these pins. What is not
 /// ours stays.
@@ -23,7 +23,7 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     }
     let lock = pins.lock()?;
     // A damaged or foreign layout must not keep anybody from taking it out.
-    match Maps::open(pins) {
+    match inspect::open(pins) {
         Ok(mut maps) => {
             switch_off(&mut maps)?;
             restore_sysctls(&maps)?;

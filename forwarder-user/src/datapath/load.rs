@@ -112,14 +112,20 @@ pub fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
 /// Why the pinned maps cannot be used by this object. The loader checks nothing of it, and a map of
 /// another shape would be misread, or written past its end.
 fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option<String> {
+    let mut are_there = false;
     for (name, wanted) in object
         .maps
         .iter()
         .filter(|(name, _)| !name.starts_with('.'))
     {
         let path = pins.map(name);
-        if !path.exists() {
-            continue;
+        match std::fs::symlink_metadata(&path) {
+            Err(_) => continue,
+            // Whatever it leads to is somebody else's, or nothing.
+            Ok(found) if found.is_symlink() => {
+                return Some(format!("{} is a symbolic link", path.display()));
+            }
+            Ok(_) => are_there = true,
         }
         let max_entries = match name.as_str() {
             name if FLOWS.contains(&name) => options.max_flows,
@@ -145,7 +151,8 @@ fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option
     }
     let settings = pins.map(map_names::SETTINGS);
     if !settings.exists() {
-        return None;
+        // Maps whose layout nobody tells.
+        return are_there.then(|| format!("there are maps, but no {}", settings.display()));
     }
     match layout_version(&settings) {
         // 0: made by an agent that did not live to write it.

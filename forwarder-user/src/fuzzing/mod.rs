@@ -42,5 +42,9 @@ pub(crate) fn assert_one_line(text: &str) {
         !text.chars().any(char::is_control),
         "control characters in {text:?}"
     );
-    assert!(text.len() <= LONGEST, "{} bytes: {text:?}", text.len());
+    assert!(
+        text.chars().count() <= LONGEST,
+        "{} bytes: {text:?}",
+        text.len()
+    );
 }

@@ -53,7 +53,7 @@ pub struct DirectionReport {
 /// # Errors
 /// Where the maps cannot be read.
 pub fn run(args: &FlowsArgs) -> Result<()> {
-    let maps = Maps::open(&Pins::new(&args.read.pins.bpffs))?;
+    let maps = super::open(&Pins::new(&args.read.pins.bpffs))?;
     let mut flows = read(&maps)?;
     if let Some(address) = args.address {
         flows.retain(|flow| flow.pod == address || flow.remote == address);

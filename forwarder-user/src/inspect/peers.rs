@@ -56,7 +56,7 @@ pub struct PeerFamilyReport {
 /// # Errors
 /// Where the maps cannot be read.
 pub fn run(args: &ReadArgs) -> Result<()> {
-    let peers = read(&Maps::open(&Pins::new(&args.pins.bpffs))?)?;
+    let peers = read(&super::open(&Pins::new(&args.pins.bpffs))?)?;
     print::print(args.output, &peers, |peers| show(peers))
 }
 

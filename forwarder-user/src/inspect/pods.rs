@@ -35,7 +35,7 @@ pub struct PodReport {
 /// # Errors
 /// Where the maps cannot be read.
 pub fn run(args: &ReadArgs) -> Result<()> {
-    let pods = read(&Maps::open(&Pins::new(&args.pins.bpffs))?)?;
+    let pods = read(&super::open(&Pins::new(&args.pins.bpffs))?)?;
     print::print(args.output, &pods, |pods| show(pods))
 }
 

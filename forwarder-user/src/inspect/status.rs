@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 use underpass_common::agent::Agent;
-use underpass_common::settings::{LAYOUT_VERSION, Settings};
+use underpass_common::settings::Settings;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::peers::{self, PeerReport};
 use super::pods::{self, PodReport};
 use super::print::{self, grouped, interface, table};
 use crate::cli::ReadArgs;
-use crate::datapath::{Maps, Pins};
+use crate::datapath::Pins;
 use crate::plan::pod_cidrs_of;
 
 /// The whole state.
@@ -94,21 +94,8 @@ pub fn run(args: &ReadArgs) -> Result<()> {
 /// # Errors
 /// Where there is nothing, or the maps cannot be read.
 pub fn read(pins: &Pins) -> Result<Status> {
-    if !pins.exist() {
-        bail!(
-            "no agent has run here: there is nothing under {} (another directory: --bpffs)",
-            pins.root().display()
-        );
-    }
-    let maps = Maps::open(pins)?;
+    let maps = super::open(pins)?;
     let settings = maps.settings()?;
-    if settings.layout_version != LAYOUT_VERSION {
-        bail!(
-            "the maps under {} have layout {}, this underpass reads {LAYOUT_VERSION}: use the one that the agent runs",
-            pins.root().display(),
-            settings.layout_version
-        );
-    }
     Ok(Status {
         agent_running: pins.agent_runs(),
         peers: peers::read(&maps)?,

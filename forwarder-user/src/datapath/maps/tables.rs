@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::Pod as PlainOldData;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map, MapData};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType};
 use ipnet::IpNet;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Flow, FlowKey};
@@ -119,12 +119,31 @@ where
             path.display()
         )
     })?;
-    T::try_from(kind(data)).with_context(|| {
+    let misfit = || {
         format!(
             "{} is not laid out as this version of underpass expects",
             path.display()
         )
-    })
+    };
+    let found = data.info().and_then(|info| info.map_type());
+    let map = kind(data);
+    // Sizes are compared below; aya takes our word for the type.
+    if found.with_context(misfit)? != type_of(&map) {
+        anyhow::bail!(misfit());
+    }
+    T::try_from(map).with_context(misfit)
+}
+
+/// What the kernel calls a map of that kind.
+fn type_of(map: &Map) -> MapType {
+    match map {
+        Map::Array(_) => MapType::Array,
+        Map::HashMap(_) => MapType::Hash,
+        Map::LpmTrie(_) => MapType::LpmTrie,
+        Map::LruHashMap(_) => MapType::LruHash,
+        Map::PerCpuArray(_) => MapType::PerCpuArray,
+        _ => MapType::Unspecified,
+    }
 }
 
 pub(super) fn read_all<K: PlainOldData, V: PlainOldData>(

@@ -76,6 +76,32 @@ fn is_read_alike(input: &[u8], nodes: &Nodes) {
     };
     let pretty = serde_json::to_string_pretty(&value).expect("a Value can be written");
     assert_eq!(parse(pretty.as_bytes()).as_ref(), Ok(nodes), "{pretty}");
+    if let Some(items) = value["items"].as_array()
+        && value["kind"] != "Node"
+    {
+        says_what_stands_there(items, nodes);
+    }
+}
+
+/// Text by text, where a Node's fields are of the types that the API server gives them.
+fn says_what_stands_there(items: &[Value], nodes: &Nodes) {
+    let is_node = |item: &&Value| {
+        let kind = item.get("kind").unwrap_or(&Value::Null);
+        item["metadata"]["name"].is_string() && (kind.is_null() || kind == "Node")
+    };
+    let items: Vec<&Value> = items.iter().filter(is_node).collect();
+    assert_eq!(items.len(), nodes.nodes.len());
+    for (item, node) in items.iter().zip(&nodes.nodes) {
+        assert_eq!(item["metadata"]["name"], *node.name);
+        let cidrs = item["spec"]["podCIDRs"].as_array();
+        if let Some(cidrs) = cidrs.filter(|cidrs| !cidrs.is_empty())
+            && cidrs
+                .iter()
+                .all(|cidr| cidr.as_str().is_some_and(|text| !text.is_empty()))
+        {
+            assert_eq!(*cidrs, node.pod_cidrs);
+        }
+    }
 }
 
 /// True for characters that may stand in YAML as they are (YAML 1.2.2, 5.1), within one line.

@@ -130,15 +130,18 @@ impl NodesFile {
         }
         let decoded = decode::decode(&text).map_err(|detail| NodesFileError::Content {
             path: self.path.clone(),
-            detail,
+            detail: fit_for_a_line(&detail),
         })?;
         let decoded = decoded.ok_or_else(|| NodesFileError::Empty {
             path: self.path.clone(),
         })?;
-        let name_file = |line| format!("nodes file {}: {line}", self.path.display());
+        let file = self.path.display();
+        let warnings = decoded.warnings.iter();
         Ok(Nodes {
             nodes: decoded.nodes,
-            warnings: decoded.warnings.into_iter().map(name_file).collect(),
+            warnings: warnings
+                .map(|line| format!("nodes file {file}: {}", fit_for_a_line(line)))
+                .collect(),
         })
     }
 
@@ -164,6 +167,16 @@ impl NodesFile {
             });
         }
         Ok(bytes)
+    }
+}
+
+/// A message that quotes the file: cut where it is long, and with nothing in it that breaks a line or
+/// steers a terminal.
+fn fit_for_a_line(text: &str) -> String {
+    const LONGEST: usize = 400;
+    match text.char_indices().nth(LONGEST) {
+        None => text.replace(char::is_control, "\u{fffd}"),
+        Some((end, _)) => text[..end].replace(char::is_control, "\u{fffd}") + "…",
     }
 }
 
