@@ -27,5 +27,5 @@ pub mod traffic;
 pub mod wait;
 
 pub use lab::{Lab, rules::Backend};
-pub use skip::root_or_skip;
+pub use skip::{root_or_skip, skip};
 pub use wait::{wait_for, wait_until};

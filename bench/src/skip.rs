@@ -1,4 +1,4 @@
-//! Tests that need root say so where they can't run.
+//! Tests say so where they can't run.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +19,14 @@ pub fn root_or_skip(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
-    let line = format!("SKIP {test}: needs root\n");
+    skip(test, "needs root");
+    false
+}
+
+/// Says `SKIP <test>: <reason>` on standard error and in the file that the environment variable
+/// `UNDERPASS_SKIP_LOG` names. The test then returns as if it had passed: libtest knows nothing else.
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("SKIP {test}: {reason}\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("UNDERPASS_SKIP_LOG") {
         let written = OpenOptions::new()
@@ -31,5 +38,4 @@ pub fn root_or_skip(test: &str) -> bool {
             eprintln!("{}: {error}", path.display());
         }
     }
-    false
 }

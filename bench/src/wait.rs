@@ -1,5 +1,10 @@
 //! Waiting for a condition, with a deadline.
+//!
+//! On a machine that is slow through and through, such as an emulated one, the environment variable
+//! `UNDERPASS_PATIENCE` makes all deadlines here so many times longer.
 
+use std::env;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,6 +12,14 @@ use anyhow::{Context, Result, bail};
 
 /// How long to rest between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many times longer than said deadlines are.
+static PATIENCE: LazyLock<u32> =
+    LazyLock::new(|| patience(env::var("UNDERPASS_PATIENCE").ok().as_deref()));
+
+fn patience(value: Option<&str>) -> u32 {
+    value.and_then(|value| value.parse().ok()).unwrap_or(1)
+}
 
 /// Waits until `condition` holds.
 ///
@@ -17,6 +30,7 @@ pub fn wait_until(
     what: &str,
     mut condition: impl FnMut() -> bool,
 ) -> Result<()> {
+    let deadline = deadline * *PATIENCE;
     let end = Instant::now() + deadline;
     while !condition() {
         if Instant::now() >= end {
@@ -36,6 +50,7 @@ pub fn wait_for<T>(
     what: &str,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
+    let deadline = deadline * *PATIENCE;
     let end = Instant::now() + deadline;
     loop {
         match attempt() {
@@ -56,6 +71,13 @@ mod tests {
     fn the_error_names_what_was_waited_for() {
         let error = wait_until(Duration::ZERO, "the moon is full", || false).unwrap_err();
         assert!(error.to_string().contains("the moon is full"));
+    }
+
+    #[test]
+    fn only_a_number_stretches_deadlines() {
+        assert_eq!(patience(Some("4")), 4);
+        assert_eq!(patience(Some("")), 1);
+        assert_eq!(patience(None), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Attaching programs, by both mechanisms: this kernel has TCX, and clsact too, which older ones have
-//! alone.
+//! Attaching programs, by both mechanisms: newer kernels have TCX, and clsact too, which older ones
+//! have alone.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use underpass::datapath::attach::{Device, Mechanism};
 use underpass::datapath::{Attachments, LoadOptions, Loaded, Pins, load};
 use underpass_bench::lab::Node;
 use underpass_bench::traffic::Ping;
-use underpass_bench::{Lab, root_or_skip};
+use underpass_bench::{Lab, root_or_skip, skip};
 use underpass_common::verdict::{Hook, Verdict};
 
 const OPTIONS: LoadOptions = LoadOptions { max_flows: 1024 };
@@ -122,7 +122,10 @@ fn lives_and_leaves(mechanism: Mechanism) {
 
 #[test]
 fn tcx_programs_live_and_leave() {
-    if root_or_skip("tcx_programs_live_and_leave") {
+    let name = "tcx_programs_live_and_leave";
+    if Mechanism::of_this_kernel() != Mechanism::Tcx {
+        skip(name, "this kernel has no TCX: Linux 6.6 brought it");
+    } else if root_or_skip(name) {
         lives_and_leaves(Mechanism::Tcx);
     }
 }
@@ -139,7 +142,7 @@ fn a_device_that_came_again_has_no_programs() {
     if !root_or_skip("a_device_that_came_again_has_no_programs") {
         return;
     }
-    let bed = Bed::new(Mechanism::Tcx);
+    let bed = Bed::new(Mechanism::of_this_kernel());
     let pod = bed.lab.pod(1, 1);
     let attached = bed.attach_all();
     let veth = pod.node_veth().to_owned();

@@ -1,10 +1,12 @@
 //! `cargo xtask setup`: brings whatever this machine lacks. With nothing to do it only looks at files.
 
+mod apt;
 mod apt_sources;
 mod bpf_linker;
 mod cargo_tool;
 mod components;
 mod debian_rust_src;
+mod kernels;
 mod programs;
 mod rust_src;
 
@@ -13,6 +15,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+pub use self::kernels::Kernel;
+pub use self::programs::EMULATOR_NAME;
 use crate::process;
 use crate::terminal::{green, red, seconds, yellow};
 
@@ -69,6 +73,12 @@ const PROGRAMS: Step = Step {
     run: programs::ensure,
 };
 
+/// What boots other kernels.
+const EMULATOR: Step = Step {
+    name: "emulator",
+    run: programs::ensure_emulator,
+};
+
 /// The task `setup`: every step, each with its line.
 ///
 /// # Errors
@@ -104,6 +114,14 @@ pub fn for_lab() -> Result<()> {
 /// A step failed.
 pub fn for_fuzzing() -> Result<()> {
     run_steps(TOOLCHAIN.iter().chain(&FUZZING), false).map(drop)
+}
+
+/// Brings what boots other kernels; silent where nothing is to do.
+///
+/// # Errors
+/// Nobody could be asked. A lacking program is only told: what needs it says that it is not there.
+pub fn for_kernels() -> Result<()> {
+    run_steps([&EMULATOR].into_iter(), false).map(drop)
 }
 
 /// Runs the steps, all of them even after a failure, so that people see everything at once. True if

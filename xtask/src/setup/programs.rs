@@ -55,6 +55,16 @@ const PROGRAMS: [Program; 12] = [
     of("ping", "ICMP echo between pods", &[&["iputils-ping"]]),
 ];
 
+/// What boots other kernels.
+const EMULATOR: [Program; 1] = [of(
+    EMULATOR_NAME,
+    "booting other kernels",
+    &[&["qemu-system-x86"]],
+)];
+
+/// The program that boots other kernels.
+pub const EMULATOR_NAME: &str = "qemu-system-x86_64";
+
 /// Ubuntu's packages of kernel tools.
 const KERNEL_TOOLS: [&str; 3] = ["linux-tools-common", "linux-tools-generic", OF_KERNEL];
 
@@ -73,8 +83,18 @@ const fn of(
     }
 }
 
+/// What lab, tests and comparisons run.
 pub fn ensure() -> Result<Outcome> {
-    let missing = missing();
+    ensure_all(&PROGRAMS)
+}
+
+/// What boots other kernels.
+pub fn ensure_emulator() -> Result<Outcome> {
+    ensure_all(&EMULATOR)
+}
+
+fn ensure_all(programs: &'static [Program]) -> Result<Outcome> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(Outcome::Present(String::new()));
     }
@@ -95,7 +115,7 @@ pub fn ensure() -> Result<Outcome> {
         )));
     }
     let installed = install(&missing);
-    let left = self::missing();
+    let left = self::missing(programs);
     Ok(match installed {
         Ok(packages) if left.is_empty() => Outcome::Installed(packages.join(", ")),
         Ok(_) => Outcome::Lacking(format!(
@@ -106,8 +126,8 @@ pub fn ensure() -> Result<Outcome> {
     })
 }
 
-fn missing() -> Vec<&'static Program> {
-    PROGRAMS
+fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
+    programs
         .iter()
         .filter(|program| find_program(program.name).is_none())
         .collect()

@@ -16,11 +16,15 @@ use crate::{terminal, workspace};
 /// The file in which a test notes that it cannot run on this machine.
 const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 
+/// With it set, the tests that try random input try a great deal of it.
+const LONG: &str = "UNDERPASS_LONG";
+
 /// How to call the test programs.
 pub struct Libtest<'a> {
     pub filter: Option<&'a str>,
     pub more: &'a [String],
     pub skip_log: &'a Path,
+    pub long: bool,
 }
 
 impl Libtest<'_> {
@@ -71,6 +75,7 @@ impl Libtest<'_> {
             (SKIP_LOG, self.skip_log.into()),
             ("CARGO_MANIFEST_DIR", test.package_dir.clone().into()),
         ];
+        env.extend(self.long.then(|| (LONG, "1".into())));
         env.extend(std::env::var_os("RUST_BACKTRACE").map(|value| ("RUST_BACKTRACE", value)));
         env
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: format, lints, and every test. A failure does not keep the rest from running, so that
 //! one run shows everything; only what cannot be built is not run.
 
+mod kernels;
 mod libtest;
 mod lint;
 mod report;
@@ -25,6 +26,16 @@ pub struct Args {
     /// Leave out rustfmt and clippy
     #[arg(long)]
     no_lint: bool,
+    /// Run the core tests (with a filter: those that it names) on other kernels instead, such as 6.1,6.12:
+    /// Debian's, in qemu
+    #[arg(long, value_name = "VERSIONS", value_delimiter = ',')]
+    kernel: Vec<String>,
+    /// Leave out the kernel that a run without a filter tries in qemu
+    #[arg(long, conflicts_with = "kernel")]
+    no_kernel: bool,
+    /// Try millions of random packets and inputs where the usual run tries thousands: takes up to an hour
+    #[arg(long)]
+    long: bool,
     /// More arguments for the test programs, such as --nocapture
     #[arg(last = true)]
     more: Vec<String>,
@@ -38,39 +49,59 @@ const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "underpass-ebpf"];
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::for_lab()?;
     let mut report = Report::default();
-    lint::run(&mut report, args.no_lint);
     let skips = SkipLog::create()?;
     let libtest = Libtest {
         filter: args.filter.as_deref(),
         more: &args.more,
         skip_log: skips.path(),
+        long: args.long,
     };
-    run_tests(&mut report, &libtest);
+    if args.kernel.is_empty() {
+        lint::run(&mut report, args.no_lint);
+        run_here(&mut report, &libtest, args.no_kernel);
+    } else if let Some(built) = report.value("build of the tests", build) {
+        kernels::run(&mut report, &args.kernel, &built, &libtest);
+    }
     Ok(report.finish(&skips.read()?))
 }
 
-fn run_tests(report: &mut Report, libtest: &Libtest<'_>) {
-    let Some(tests) = report.value("build of the tests", build) else {
+/// Everything on this machine, and the core tests on one other kernel.
+fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
+    let usual = kernels::USUAL;
+    let Some(built) = report.value("build of the tests", build) else {
         for name in ["unit tests", "doc tests", "integration tests"] {
             report.not_run(name, "the tests could not be built");
         }
+        report.not_run(&format!("kernel {usual}"), "the tests could not be built");
         return;
     };
-    let (as_root, as_user): (Vec<_>, Vec<_>) = tests.into_iter().partition(needs_root);
+    let (as_root, as_user): (Vec<_>, Vec<_>) = tests_of(&built).cloned().partition(needs_root);
     report.tests("unit tests", || libtest.run_all(&as_user));
     report.tests("doc tests", || libtest.run_doc_tests());
     for test in &as_root {
         report.tests(&test.target, || libtest.run_as_root(test));
     }
+    if no_kernel {
+        report.left_out(&format!("kernel {usual}"), "--no-kernel");
+    } else if libtest.filter.is_some() {
+        let why = format!("a filter was given; --kernel {usual} applies it there");
+        report.left_out(&format!("kernel {usual}"), &why);
+    } else {
+        kernels::run(report, &[usual.to_owned()], &built, libtest);
+    }
 }
 
+fn tests_of(built: &[Executable]) -> impl Iterator<Item = &Executable> {
+    built.iter().filter(|it| it.is_test)
+}
+
+/// The test programs, and the binaries that they start.
 fn build() -> Result<Vec<Executable>> {
     let mut cargo = workspace::cargo();
-    let built = executables::build(cargo.arg("test").args(HOST_PACKAGES).arg("--no-run"))?;
-    let mut tests: Vec<_> = built.into_iter().filter(|it| it.is_test).collect();
+    let mut built = executables::build(cargo.arg("test").args(HOST_PACKAGES).arg("--no-run"))?;
     // cargo names them as they get ready, in another order each time.
-    tests.sort_by_key(Executable::title);
-    Ok(tests)
+    built.sort_by_key(Executable::title);
+    Ok(built)
 }
 
 /// Integration tests make network namespaces and load programs into the kernel; unit tests do not.

@@ -20,10 +20,19 @@ struct Step {
     duration: Duration,
 }
 
+/// How a step ended that counts tests, unless it failed as a whole.
+pub enum Outcome {
+    Tests(Results),
+    /// This machine cannot run it, for this reason: one test skipped.
+    Skipped(String),
+}
+
 enum StepResult {
     Passed,
     Tests(Results),
     Failed(String),
+    /// Not possible on this machine.
+    Skipped(String),
     /// Not run because a step before it failed.
     NotRun(String),
     /// Not run because nobody wanted it.
@@ -44,6 +53,16 @@ impl Report {
     /// Runs a step that counts tests.
     pub fn tests(&mut self, name: &str, run: impl FnOnce() -> Result<Results>) {
         self.step(name, || run().map(StepResult::Tests));
+    }
+
+    /// Runs a step that counts tests, or that may be impossible here.
+    pub fn outcome(&mut self, name: &str, run: impl FnOnce() -> Result<Outcome>) {
+        self.step(name, || {
+            Ok(match run()? {
+                Outcome::Tests(results) => StepResult::Tests(results),
+                Outcome::Skipped(why) => StepResult::Skipped(why),
+            })
+        });
     }
 
     /// Notes a step that a failure before it made impossible.
@@ -76,6 +95,9 @@ impl Report {
             println!("{}", step.line());
             for failure in step.failures() {
                 println!("  failed: {failure}");
+            }
+            for skip in step.skips() {
+                println!("  skipped: {skip}");
             }
         }
         for skip in skips {
@@ -116,6 +138,10 @@ impl Step {
                 failed: 1,
                 ..Tally::default()
             },
+            StepResult::Skipped(_) => Tally {
+                skipped: 1,
+                ..Tally::default()
+            },
             StepResult::Passed | StepResult::NotRun(_) | StepResult::LeftOut(_) => Tally::default(),
         }
     }
@@ -123,6 +149,13 @@ impl Step {
     fn failures(&self) -> &[String] {
         match &self.result {
             StepResult::Tests(results) => &results.failures,
+            _ => &[],
+        }
+    }
+
+    fn skips(&self) -> &[String] {
+        match &self.result {
+            StepResult::Tests(results) => &results.skips,
             _ => &[],
         }
     }
@@ -136,7 +169,9 @@ impl Step {
             StepResult::Tests(Results { tally, .. }) => format!("ok, {tally}"),
             StepResult::Failed(why) => format!("FAILED, {why}"),
             StepResult::NotRun(why) => return format!("{}: not run, {why}", self.name),
-            StepResult::LeftOut(why) => return format!("{}: skipped, {why}", self.name),
+            StepResult::LeftOut(why) | StepResult::Skipped(why) => {
+                return format!("{}: skipped, {why}", self.name);
+            }
         };
         format!("{}: {result} ({})", self.name, seconds(self.duration))
     }
@@ -168,7 +203,7 @@ mod tests {
         };
         let tests = StepResult::Tests(Results {
             tally,
-            failures: Vec::new(),
+            ..Results::default()
         });
         assert_eq!(
             total(vec![StepResult::Passed, tests], 2),
@@ -183,6 +218,12 @@ mod tests {
             StepResult::NotRun("no build".to_owned()),
         ];
         assert_eq!(total(steps, 0), "0 passed, 1 failed, 0 skipped");
+    }
+
+    #[test]
+    fn what_cannot_run_here_is_a_skip() {
+        let steps = vec![StepResult::Passed, StepResult::Skipped("no".to_owned())];
+        assert_eq!(total(steps, 0), "0 passed, 0 failed, 1 skipped");
     }
 
     #[test]

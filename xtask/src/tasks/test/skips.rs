@@ -50,12 +50,22 @@ impl Drop for SkipLog {
 }
 
 fn parse(text: &str) -> Vec<String> {
-    let mut skips: Vec<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("SKIP "))
-        .map(str::to_owned)
-        .collect();
-    let name = |skip: &String| skip.split(':').next().unwrap_or_default().to_owned();
+    each_once(text.lines().filter_map(note).map(str::to_owned).collect())
+}
+
+/// What a line notes: `<test-name>: <reason>`.
+pub fn note(line: &str) -> Option<&str> {
+    line.strip_prefix("SKIP ")
+}
+
+/// The test that a note is about.
+pub fn test_of(note: &str) -> &str {
+    note.split(": ").next().unwrap_or_default()
+}
+
+/// The notes in order, each test once.
+pub fn each_once(mut skips: Vec<String>) -> Vec<String> {
+    let name = |skip: &String| test_of(skip).to_owned();
     skips.sort_by_key(name);
     skips.dedup_by_key(|skip| name(skip));
     skips
@@ -67,7 +77,16 @@ mod tests {
 
     #[test]
     fn each_test_counts_once() {
-        let text = "SKIP ttl: no BPF_PROG_TEST_RUN\nSKIP icmp: no ping\nSKIP ttl: no namespaces\n\nother words\n";
-        assert_eq!(parse(text), ["icmp: no ping", "ttl: no BPF_PROG_TEST_RUN"]);
+        let text = "SKIP ttl: no BPF_PROG_TEST_RUN\nSKIP icmp: no ping\nSKIP ttl: no namespaces\n\nother words\n\
+                    SKIP deep::one: no\nSKIP deep::two: no\n";
+        assert_eq!(
+            parse(text),
+            [
+                "deep::one: no",
+                "deep::two: no",
+                "icmp: no ping",
+                "ttl: no BPF_PROG_TEST_RUN"
+            ]
+        );
     }
 }

@@ -35,6 +35,9 @@ pub struct Results {
     pub tally: Tally,
     /// The names of the tests that failed.
     pub failures: Vec<String>,
+    /// The tests that skipped themselves, each with its reason. Only a guest tells them together with its tests;
+    /// its tally has them among the skipped.
+    pub skips: Vec<String>,
 }
 
 impl Results {
@@ -53,6 +56,7 @@ impl AddAssign for Results {
     fn add_assign(&mut self, other: Self) {
         self.tally += other.tally;
         self.failures.extend(other.failures);
+        self.skips.extend(other.skips);
     }
 }
 
