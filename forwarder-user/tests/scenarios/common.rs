@@ -7,11 +7,11 @@ use std::{panic, thread};
 
 use anyhow::{Context, Result, ensure};
 use underpass::datapath::{Maps, Pins};
-use underpass_bench::lab::{AgentOptions, AgentProcess, Host, LabBuilder, Node};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Family, Host, LabBuilder, Node};
 use underpass_bench::{Backend, Lab, wait_for, wait_until};
 use underpass_common::flow::{
-    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Tuple,
-    confirmed,
+    Direction, Flow, FlowKey, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REQUEST, PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Tuple, confirmed,
 };
 use underpass_common::verdict::{Hook, Verdict};
 
@@ -26,9 +26,32 @@ const BOTH: [Backend; 2] = [Backend::Iptables, Backend::Nftables];
 
 /// Plays a scenario with rules in iptables and with rules in nftables, side by side.
 pub fn with_both(scenario: impl Fn(Backend) -> Result<()> + Sync) -> Result<()> {
-    let play = |backend| scenario(backend).with_context(|| format!("{backend:?}"));
+    side_by_side(BOTH, |backend| {
+        scenario(backend).with_context(|| format!("{backend:?}"))
+    })
+}
+
+/// Plays a scenario for IPv4 and for IPv6, side by side.
+pub fn with_families(scenario: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
+    side_by_side(Family::BOTH, |family| {
+        scenario(family).with_context(|| family.to_string())
+    })
+}
+
+/// As [`with_families`], for a scenario that needs the machine for itself: one after the other.
+pub fn with_families_in_turn(scenario: impl Fn(Family) -> Result<()>) -> Result<()> {
+    Family::BOTH
+        .into_iter()
+        .try_for_each(|family| scenario(family).with_context(|| family.to_string()))
+}
+
+fn side_by_side<T: Send, const N: usize>(
+    cases: [T; N],
+    play: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let play = &play;
     thread::scope(|threads| {
-        let players = BOTH.map(|backend| threads.spawn(move || play(backend)));
+        let players = cases.map(|case| threads.spawn(move || play(case)));
         players.into_iter().try_for_each(|player| {
             player
                 .join()
@@ -37,7 +60,8 @@ pub fn with_both(scenario: impl Fn(Backend) -> Result<()> + Sync) -> Result<()> 
     })
 }
 
-/// The order of a lab whose agents run the program under test.
+/// The order of a lab whose agents run the program under test; of IPv4, until it is told otherwise:
+/// in a lab of one family `address()` and all that is made of it is of that family.
 pub fn lab() -> LabBuilder {
     Lab::builder().underpass(env!("CARGO_BIN_EXE_underpass"))
 }
@@ -50,11 +74,21 @@ pub fn start_agents(lab: &Lab, options: &AgentOptions) -> Result<Vec<AgentProces
         let what = format!("{} has routes to all other nodes", node.name());
         wait_for(DEADLINE, &what, || {
             let routes = datapath.maps.routes()?;
-            ensure!(routes.len() + 1 >= lab.nodes().len(), "{routes:?}");
+            ensure!(routes.len() >= ways_out(lab, node), "{routes:?}");
             Ok(())
         })?;
     }
     Ok(agents)
+}
+
+/// How many podCIDRs of other nodes there are in the families that a node speaks.
+fn ways_out(lab: &Lab, node: &Node) -> usize {
+    let others = lab
+        .nodes()
+        .iter()
+        .filter(|other| other.number() != node.number());
+    let shared = others.flat_map(|other| other.families().each());
+    shared.filter(|&family| node.families().has(family)).count()
 }
 
 /// A packet's addresses and ports, in its own direction.
@@ -70,15 +104,19 @@ pub fn tcp(from: SocketAddr, to: SocketAddr) -> Ends {
     ends(PROTOCOL_TCP, from, to)
 }
 
-/// Names an ICMP echo request.
+/// Names an ICMP or ICMPv6 echo request.
 pub fn ping(from: IpAddr, to: IpAddr, identifier: u16) -> Ends {
+    let (protocol, icmp_type) = match Family::of(to) {
+        Family::V4 => (PROTOCOL_ICMP, ICMP_ECHO_REQUEST),
+        Family::V6 => (PROTOCOL_ICMPV6, ICMPV6_ECHO_REQUEST),
+    };
+    let (from, to) = (
+        SocketAddr::new(from, identifier),
+        SocketAddr::new(to, identifier),
+    );
     Ends {
-        icmp_type: ICMP_ECHO_REQUEST,
-        ..ends(
-            PROTOCOL_ICMP,
-            SocketAddr::new(from, identifier),
-            SocketAddr::new(to, identifier),
-        )
+        icmp_type,
+        ..ends(protocol, from, to)
     }
 }
 
@@ -180,6 +218,22 @@ impl Counts {
         of_hook.map(|(_, packets)| packets).sum()
     }
 
+    /// Packets at an entrance but for those that neighbours need to find one another, which come when
+    /// they like: ARP, and in IPv6 neighbour discovery and listener reports.
+    pub fn of_traffic(&self, hook: Hook) -> u64 {
+        let of_neighbours = [
+            Verdict::NotIp,
+            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
+            Verdict::Icmp,
+        ];
+        let sum: u64 = of_neighbours
+            .map(|verdict| self.of(hook, verdict))
+            .iter()
+            .sum();
+        self.at(hook) - sum
+    }
+
     /// What has been added to an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let added = self.0.iter().map(|(&key, &packets)| {
@@ -194,7 +248,7 @@ impl Counts {
 pub fn node_of(lab: &Lab, pod: IpAddr) -> &Node {
     let mut nodes = lab.nodes().iter();
     nodes
-        .find(|node| node.pod_cidr().contains(&pod))
+        .find(|node| node.pod_cidrs().iter().any(|cidr| cidr.contains(&pod)))
         .unwrap_or_else(|| panic!("{pod} is no pod's"))
 }
 
@@ -243,11 +297,17 @@ impl Way {
     }
 }
 
-/// The connections that a node's connection tracking knows between two addresses.
+/// The connections of a protocol (`tcp`, `udp`, or `icmp`, also for ICMPv6) that a node's connection
+/// tracking knows between two addresses.
 pub fn tracked(node: &Node, protocol: &str, from: IpAddr, to: IpAddr) -> Result<String> {
+    let (family, protocol) = match Family::of(from) {
+        Family::V4 => ("ipv4", protocol),
+        Family::V6 if protocol == "icmp" => ("ipv6", "icmpv6"),
+        Family::V6 => ("ipv6", protocol),
+    };
     let (from, to) = (from.to_string(), to.to_string());
-    let list = ["conntrack", "-L", "-p", protocol, "-s", &from, "-d", &to];
-    node.run(&list)
+    let list = ["conntrack", "-L", "-f", family, "-p", protocol];
+    node.run(&[&list[..], &["-s", &from, "-d", &to]].concat())
 }
 
 /// Waits until a node's connection tracking has forgotten all of them.

@@ -8,6 +8,7 @@ mod inject;
 mod never_worse;
 mod streams;
 mod talk;
+mod twin;
 mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.

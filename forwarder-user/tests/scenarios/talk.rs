@@ -1,10 +1,10 @@
 //! A conversation between two pods, which tells the road that its packets take.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use underpass_bench::lab::{Node, Pod};
+use underpass_bench::lab::{Family, Node, Pod};
 use underpass_bench::traffic::{UdpClient, UdpEcho};
 use underpass_bench::{Lab, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
@@ -44,10 +44,26 @@ impl Talk {
         Self::watched_at(lab, &nodes, from, to)
     }
 
+    /// In one of the families of two pods that speak both.
+    pub fn of_family(lab: &Lab, family: Family, from: &Pod, to: &Pod) -> Result<Self> {
+        let nodes = [lab.node(from.node()), lab.node(to.node())];
+        Self::to_address(lab, &nodes, from, to, to.address_of(family))
+    }
+
     /// Between any pods; these of their nodes have agents.
     pub fn watched_at(lab: &Lab, nodes: &[&Node], from: &Pod, to: &Pod) -> Result<Self> {
+        Self::to_address(lab, nodes, from, to, to.address())
+    }
+
+    fn to_address(
+        lab: &Lab,
+        nodes: &[&Node],
+        from: &Pod,
+        to: &Pod,
+        address: IpAddr,
+    ) -> Result<Self> {
         let server = UdpEcho::start(to, 0)?;
-        let target = SocketAddr::new(to.address(), server.port());
+        let target = SocketAddr::new(address, server.port());
         Ok(Self {
             watched: nodes
                 .iter()

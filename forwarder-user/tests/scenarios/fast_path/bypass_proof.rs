@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use underpass_bench::lab::rules::Deny;
-use underpass_bench::lab::{AgentOptions, LabBuilder, Node, Pod};
+use underpass_bench::lab::{AgentOptions, Family, LabBuilder, Node, Pod};
 use underpass_bench::traffic::{Bulk, BulkTransfer, Ping, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::common::{
     self, Counts, DEADLINE, Datapath, NEVER, Way, counts, counts_since, interface_packets,
-    make_fast, start_agents,
+    make_fast, start_agents, with_families_in_turn,
 };
 
 const UDP_PORT: u16 = 5001;
@@ -25,7 +25,11 @@ fn bypass_proof() -> Result<()> {
     if !root_or_skip("bypass_proof") {
         return Ok(());
     }
-    let lab = cluster().build()?;
+    with_families_in_turn(goes_past_the_kernel)
+}
+
+fn goes_past_the_kernel(family: Family) -> Result<()> {
+    let lab = cluster(family).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
     let at_first = Entrances::of_all(&lab)?;
@@ -58,20 +62,23 @@ fn a_closed_road_stops_the_kernel() -> Result<()> {
     if !root_or_skip("a_closed_road_stops_the_kernel") {
         return Ok(());
     }
-    for road in [Road::Rules, Road::Forwarding] {
-        let lab = cluster().build()?;
-        let traffic = Traffic::start(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
-        traffic.goes_on()?;
-        road.close(&lab)?;
-        ensure!(traffic.bulk.wait_for_more(A_LOT, NEVER).is_err(), "TCP");
-        ensure!(traffic.udp.echo(b"?", NEVER).is_err(), "UDP");
-        ensure!(!works(traffic.ping, &traffic.pod)?, "ping");
-    }
-    Ok(())
+    with_families_in_turn(|family| {
+        for road in [Road::Rules, Road::Forwarding] {
+            let lab = cluster(family).build()?;
+            let traffic = Traffic::start(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
+            traffic.goes_on()?;
+            road.close(&lab)?;
+            ensure!(traffic.bulk.wait_for_more(A_LOT, NEVER).is_err(), "TCP");
+            ensure!(traffic.udp.echo(b"?", NEVER).is_err(), "UDP");
+            ensure!(!works(traffic.ping, &traffic.pod)?, "ping");
+        }
+        Ok(())
+    })
 }
 
-fn cluster() -> LabBuilder {
+fn cluster(family: Family) -> LabBuilder {
     common::lab()
+        .families(family)
         .flannel_rules(true)
         .kube_proxy_rules(Backend::Iptables)
 }
@@ -89,16 +96,21 @@ impl Road {
     fn close(self, lab: &Lab) -> Result<()> {
         lab.nodes().iter().try_for_each(|node| match self {
             Self::Rules => lab.deny(node, &Deny::all()),
-            Self::Forwarding => node.sysctl("net.ipv4.ip_forward", "0"),
+            Self::Forwarding => set_forwarding(node, "0"),
         })
     }
 
     fn open(self, lab: &Lab) -> Result<()> {
         lab.nodes().iter().try_for_each(|node| match self {
             Self::Rules => lab.undeny(node, &Deny::all()),
-            Self::Forwarding => node.sysctl("net.ipv4.ip_forward", "1"),
+            Self::Forwarding => set_forwarding(node, "1"),
         })
     }
+}
+
+fn set_forwarding(node: &Node, value: &str) -> Result<()> {
+    let mut families = node.families().each();
+    families.try_for_each(|family| node.sysctl(family.forwarding(), value))
 }
 
 /// Traffic of each kind between two pods.
@@ -160,15 +172,12 @@ fn works(ping: Ping, pod: &Pod) -> Result<bool> {
     Ok(ping.timeout(NEVER).run(pod)?.all_replied())
 }
 
-/// All IP packets since `before` were fast, at each entrance; the rest was ARP.
+/// All packets of the traffic since `before` were fast, at each entrance.
 fn all_fast_since(lab: &Lab, before: &[Counts]) -> Result<()> {
     for added in counts_since(lab, before)? {
         for hook in [Hook::FromPod, Hook::FromWire] {
-            let (fast, arp) = (
-                added.of(hook, Verdict::Fast),
-                added.of(hook, Verdict::NotIp),
-            );
-            ensure!(fast > 0 && fast + arp == added.at(hook), "{added:?}");
+            let fast = added.of(hook, Verdict::Fast);
+            ensure!(fast > 0 && fast == added.of_traffic(hook), "{added:?}");
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! A fast packet is byte for byte what the kernel would have sent.
 
 use anyhow::{Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::root_or_skip;
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::{ACK, PSH, Packet, echo_reply, echo_request, tcp, udp};
 use crate::cast::FAR;
-use crate::common::{self, Datapath, start_agents};
+use crate::common::{self, Datapath, start_agents, with_families};
 use crate::inject::{Passed, Road};
 
 #[test]
@@ -15,8 +15,14 @@ fn golden_bytes() -> Result<()> {
     if !root_or_skip("golden_bytes") {
         return Ok(());
     }
-    let lab = common::lab().build()?;
+    with_families(fast_is_as_by_kernel)
+}
+
+fn fast_is_as_by_kernel(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).build()?;
     let road = Road::open(&lab)?;
+    // What is refused by an ICMP error is the kernel's again.
+    road.hush()?;
     let packets = packets(&road);
     let by_kernel: Result<Vec<Passed>> = packets.iter().map(|(_, one)| road.pass(one)).collect();
     let by_kernel = by_kernel?;
@@ -45,7 +51,7 @@ fn golden_bytes() -> Result<()> {
 
         assert_eq!(confirming, *golden, "{name}, by the kernel with an agent");
         assert_eq!(passed, *golden, "{name}, fast");
-        assert_only_a_router_was_there(name, &road.frame(packet), &passed);
+        assert_only_a_router_was_there(family, name, &road.frame(packet), &passed);
     }
     drop(agents);
     Ok(())
@@ -53,10 +59,15 @@ fn golden_bytes() -> Result<()> {
 
 /// Each of another flow, so that each is once the first of its flow.
 fn packets(road: &Road) -> Vec<(String, Packet)> {
+    let full = match road.family() {
+        Family::V4 => 1500,
+        // Its twin's header is longer.
+        Family::V6 => 1480,
+    };
     let mut all: Vec<(String, Packet)> = [
         ("UDP", udp()),
         ("an empty UDP packet", udp().payload(b"")),
-        ("a full UDP packet", udp().ip_len(1500)),
+        ("a full UDP packet", udp().ip_len(full)),
         ("UDP, padded", udp().payload(b"x").padded()),
         ("UDP that may be fragmented", udp().may_be_fragmented()),
         ("UDP with the longest life", udp().ttl(255)),
@@ -64,7 +75,7 @@ fn packets(road: &Road) -> Vec<(String, Packet)> {
         ("TCP data", tcp(ACK | PSH)),
         ("TCP data, padded", tcp(ACK | PSH).payload(b"x").padded()),
         ("TCP, nothing but an ACK", tcp(ACK).payload(b"").padded()),
-        ("a full TCP segment", tcp(ACK).ip_len(1500)),
+        ("a full TCP segment", tcp(ACK).ip_len(full)),
         ("TCP with timestamps", tcp(ACK).tcp_options(&TIMESTAMPS)),
     ]
     .into_iter()
@@ -85,7 +96,10 @@ fn packets(road: &Road) -> Vec<(String, Packet)> {
             .tos(tos);
         (format!("UDP with TOS {tos:#x}"), packet)
     }));
-    // Where the ones' complement sum comes round: see `ip_decrease_ttl()`.
+    if road.family() == Family::V6 {
+        return all;
+    }
+    // IPv6 has no header checksum. Where the ones' complement sum comes round: see `ip_decrease_ttl()`.
     let edges = [
         0xfdff_u16, 0xfefe, 0xfeff, 0xff00, 0xfffe, 0x0000, 0x0001, 0x00ff,
     ];
@@ -98,8 +112,8 @@ fn packets(road: &Road) -> Vec<(String, Packet)> {
 }
 
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+/// IPv4's header checksum.
 const CHECKSUM: std::ops::Range<usize> = 24..26;
-const TTL: usize = 22;
 
 /// The packet with a TTL and a length that give its IPv4 header this checksum.
 fn with_checksum(road: &Road, packet: Packet, wanted: u16) -> Packet {
@@ -119,15 +133,19 @@ fn with_checksum(road: &Road, packet: Packet, wanted: u16) -> Packet {
     packet
 }
 
-/// Nothing but MACs, TTL and header checksum was changed, and padding cut off.
-fn assert_only_a_router_was_there(name: &str, sent: &[u8], passed: &Passed) {
+/// Nothing but MACs, TTL or hop limit, and header checksum was changed, and padding cut off.
+fn assert_only_a_router_was_there(family: Family, name: &str, sent: &[u8], passed: &Passed) {
+    let field = |at: usize| usize::from(u16::from_be_bytes([sent[at], sent[at + 1]]));
+    let (ip_len, ttl, checksum) = match family {
+        Family::V4 => (field(16), 22, CHECKSUM),
+        Family::V6 => (40 + field(18), 21, 0..0),
+    };
     for (seen, hops) in [(&passed.wire, 1), (&passed.end, 2)] {
         let mut expected = sent[..seen.len()].to_vec();
-        let ip_len = usize::from(u16::from_be_bytes([sent[16], sent[17]]));
         assert_eq!(seen.len(), 14 + ip_len, "{name}: its length");
-        assert_eq!(seen[TTL] + hops, sent[TTL], "{name}: its TTL");
+        assert_eq!(seen[ttl] + hops, sent[ttl], "{name}: its TTL");
         assert_ne!(seen[..12], sent[..12], "{name}: its MACs");
-        for changed in [0..12, TTL..TTL + 1, CHECKSUM] {
+        for changed in [0..12, ttl..ttl + 1, checksum.clone()] {
             expected[changed.clone()].copy_from_slice(&seen[changed]);
         }
         assert_eq!(*seen, expected, "{name}: something else was changed");
