@@ -1,5 +1,7 @@
 //! Printing: tables for people, JSON for programs.
 
+use std::io::{self, Write as _};
+
 use anyhow::{Context as _, Result};
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -9,20 +11,23 @@ use crate::cli::Output;
 /// Prints `report` in the form asked for; `text` makes what people read.
 ///
 /// # Errors
-/// Where it cannot be put into JSON: a defect.
+/// Where it cannot be put into JSON, a defect, or cannot be written.
 pub fn print<R: Serialize>(
     output: Output,
     report: &R,
     text: impl FnOnce(&R) -> String,
 ) -> Result<()> {
-    match output {
-        Output::Text => println!("{}", text(report).trim_end()),
-        Output::Json => println!(
-            "{}",
+    let shown = match output {
+        Output::Text => text(report).trim_end().to_owned(),
+        Output::Json => {
             serde_json::to_string_pretty(report).context("cannot write the report as JSON")?
-        ),
+        }
+    };
+    match writeln!(io::stdout(), "{shown}") {
+        // Whoever reads it has seen enough: `underpass status | head -3`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to the standard output"),
     }
-    Ok(())
 }
 
 /// A table without frames: columns aligned, two blanks between them.
