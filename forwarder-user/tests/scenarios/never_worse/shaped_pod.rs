@@ -43,6 +43,47 @@ fn shaped_pod() -> Result<()> {
     Ok(())
 }
 
+/// What a pod sends is led through an `ifb` that limits it, as CNI's bandwidth plugin does it, with
+/// the filter on `clsact`: a program on TCX is run before it, and would jump over it.
+#[test]
+fn shaped_pod_by_a_filter() -> Result<()> {
+    if !root_or_skip("shaped_pod_by_a_filter") {
+        return Ok(());
+    }
+    let lab = common::lab().build()?;
+    let node = lab.node(1);
+    let veth = node.pods()[0].node_veth();
+    let _agents = start_agents(&lab, &AgentOptions::default())?;
+    let (from, to) = ends(&lab);
+    ensure!(transfer(&lab)? < AT_LEAST, "limited before anything limits");
+    ensure!(is_fast(&lab, &tcp(from, to))?, "not fast");
+
+    node.run(&["sh", "-ec", &LIMIT_BY_IFB.replace("VETH", veth)])?;
+    wait_for_state_on(&lab, 1, PodState::Shaped)?;
+    // The programs go a moment after the word of it.
+    wait_for(DEADLINE, "the limit holds", || {
+        ensure!(transfer(&lab)? >= AT_LEAST, "the filter was jumped over");
+        Ok(())
+    })?;
+
+    node.run(&["tc", "qdisc", "del", "dev", veth, "clsact"])?;
+    wait_for_state_on(&lab, 1, PodState::Attached)?;
+    // The programs come a moment after the word of it.
+    wait_for(DEADLINE, "the pod is fast again", || {
+        ensure!(transfer(&lab)? < AT_LEAST, "limited still");
+        ensure!(is_fast(&lab, &tcp(from, to))?, "not fast again");
+        Ok(())
+    })
+}
+
+const LIMIT_BY_IFB: &str = "
+    ip link add ifb0 type ifb
+    ip link set ifb0 up
+    tc qdisc add dev ifb0 root tbf rate 20mbit burst 64kb latency 50ms
+    tc qdisc add dev VETH clsact
+    tc filter add dev VETH ingress protocol all \
+        u32 match u32 0 0 action mirred egress redirect dev ifb0";
+
 /// Changes what pod 1 of node 2 may receive.
 fn shape(lab: &Lab, action: &str) -> Result<()> {
     let node = lab.node(2);
@@ -69,7 +110,11 @@ fn transfer(lab: &Lab) -> Result<Duration> {
 }
 
 fn wait_for_state(lab: &Lab, wanted: PodState) -> Result<()> {
-    let datapath = Datapath::of(lab, lab.node(2))?;
+    wait_for_state_on(lab, 2, wanted)
+}
+
+fn wait_for_state_on(lab: &Lab, node: usize, wanted: PodState) -> Result<()> {
+    let datapath = Datapath::of(lab, lab.node(node))?;
     wait_for(DEADLINE, &format!("the pod is {}", wanted.name()), || {
         let pods = datapath.maps.pods()?;
         let states: Vec<_> = pods.values().map(|pod| pod.state).collect();
