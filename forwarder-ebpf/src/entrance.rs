@@ -175,9 +175,8 @@ fn confirmed<F: Family, S: Side>(
     }
     packet.kind.names_flow()?;
     let entry = Entry::find::<F>(&S::key::<F>(packet));
-    if let Kind::Tcp(flags) = packet.kind
-        && (flags.is_syn() || !flags.is_ack())
-    {
+    let flags = packet.tcp_flags;
+    if packet.kind == Kind::Tcp && (flags.is_syn() || !flags.is_ack()) {
         if let Some(entry) = entry
             && flags.is_syn()
         {
@@ -188,7 +187,7 @@ fn confirmed<F: Family, S: Side>(
     }
     let entry = entry.ok_or(Verdict::Unconfirmed)?;
     let (own, _) = S::directions(entry);
-    match flow::way_out(entry, own, entrance, packet.kind, now)? {
+    match flow::way_out(entry, own, entrance, flags, now)? {
         Cached::Fresh(way_out) => Ok(way_out),
         Cached::Outdated => {
             let way_out = S::look_up::<F>(packet)?;

@@ -121,7 +121,7 @@ fn try_to_wire<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
     let witnessed = Witnessed {
         way_out,
         entrance,
-        kind: packet.kind,
+        is_mid_stream: packet.is_mid_stream(),
     };
     confirm::<F>(&key, entry, Entry::egress, &witnessed, now)
 }
@@ -152,7 +152,7 @@ fn try_to_pod<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
     let witnessed = Witnessed {
         way_out: endpoint.into(),
         entrance: Entrance::WIRE,
-        kind: packet.kind,
+        is_mid_stream: packet.is_mid_stream(),
     };
     confirm::<F>(&key, entry, Entry::ingress, &witnessed, now)
 }

@@ -12,7 +12,7 @@ use underpass_common::{
     verdict::Verdict,
 };
 
-use crate::{family::Family, parse::Kind};
+use crate::{family::Family, parse::TcpFlags};
 
 /// What a lookup of a confirmed direction yields.
 pub enum Cached {
@@ -161,14 +161,14 @@ pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
     load!((*direction).confirmed) != confirmed::NO && load!((*direction).epoch) == now.epoch
 }
 
-/// The way out of a direction that is confirmed for packets of this kind from this entrance; `Err`
-/// says why it is the kernel's.
+/// The way out of a direction that is confirmed for packets with these flags (none, where they are not
+/// TCP) from this entrance; `Err` says why it is the kernel's.
 #[inline(always)]
 pub fn way_out(
     entry: Entry,
     direction: *mut Direction,
     entrance: &Entrance,
-    kind: Kind,
+    flags: TcpFlags,
     now: Now,
 ) -> Result<Cached, Verdict> {
     let confirmation = load!((*direction).confirmed);
@@ -185,10 +185,7 @@ pub fn way_out(
     if confirmed_entrance != *entrance {
         return Err(Verdict::OtherEntrance);
     }
-    if let Kind::Tcp(flags) = kind
-        && confirmation == confirmed::MID_STREAM
-        && flags.closes()
-    {
+    if confirmation == confirmed::MID_STREAM && flags.closes() {
         // Conntrack may have let go of a connection that it long hasn't seen, and then this packet
         // is INVALID to it, and to kube-proxy's rule. Sent again, it goes fast; unless the kernel
         // forwards it, which confirms the direction as it was.
@@ -242,15 +239,17 @@ pub fn forget_on_syn(own: *mut Direction, other: *mut Direction, is_ack: bool) {
 pub struct Witnessed {
     pub way_out: WayOut,
     pub entrance: Entrance,
-    pub kind: Kind,
+    /// The packet is of a TCP connection that began without us.
+    pub is_mid_stream: bool,
 }
 
 impl Witnessed {
     #[inline(always)]
     fn confirmation(&self) -> u8 {
-        match self.kind {
-            Kind::Tcp(flags) if !flags.is_syn() => confirmed::MID_STREAM,
-            _ => confirmed::FROM_START,
+        if self.is_mid_stream {
+            confirmed::MID_STREAM
+        } else {
+            confirmed::FROM_START
         }
     }
 

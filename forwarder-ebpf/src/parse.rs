@@ -20,10 +20,20 @@ pub struct Packet<A> {
     /// TTL or hop limit.
     pub hops: u8,
     pub kind: Kind,
+    /// None for what is not TCP.
+    pub tcp_flags: TcpFlags,
     /// Length of the frame without what pads it.
     pub frame_len: u32,
     /// Bytes of IP and transport header: what each segment of a train repeats.
     pub headers_len: u32,
+}
+
+impl<A> Packet<A> {
+    /// True for TCP that does not open a connection.
+    #[inline(always)]
+    pub fn is_mid_stream(&self) -> bool {
+        self.kind == Kind::Tcp && !self.tcp_flags.is_syn()
+    }
 }
 
 /// What a packet is to a flow.
@@ -31,8 +41,9 @@ pub struct Packet<A> {
 pub enum Kind {
     /// UDP, ICMP echo.
     Datagram,
-    /// TCP, with its flags.
-    Tcp(TcpFlags),
+    /// TCP; the packet has its flags. A field of their own, for the verifier of kernels before 6.3 lets
+    /// no program copy bytes that only some variants of an enum have.
+    Tcp,
     /// An ICMP error: it follows the flow of the packet that it quotes.
     IcmpError,
     /// Other ICMP.
@@ -47,7 +58,7 @@ impl Kind {
     #[inline(always)]
     pub fn names_flow(self) -> Result<(), Verdict> {
         match self {
-            Self::Datagram | Self::Tcp(_) => Ok(()),
+            Self::Datagram | Self::Tcp => Ok(()),
             Self::IcmpError | Self::Icmp => Err(Verdict::Icmp),
             Self::Other => Err(Verdict::Protocol),
         }
@@ -55,10 +66,11 @@ impl Kind {
 }
 
 /// The flags of a TCP header (RFC 9293).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct TcpFlags(u8);
 
 impl TcpFlags {
+    const NONE: Self = Self(0);
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
@@ -119,6 +131,7 @@ pub fn parse<F: Family>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<(), Ve
         return Err(Verdict::Malformed);
     }
     packet.kind = transport.kind;
+    packet.tcp_flags = transport.tcp_flags;
     transport.names.put_into(&mut packet.tuple);
     Ok(())
 }
@@ -126,6 +139,7 @@ pub fn parse<F: Family>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<(), Ve
 /// The part of a transport header that names a flow.
 struct Transport {
     kind: Kind,
+    tcp_flags: TcpFlags,
     names: Names,
     len: u32,
 }
@@ -183,6 +197,7 @@ impl Names {
 #[inline(always)]
 fn transport<F: Family>(frame: &Frame, protocol: u8) -> Result<Transport, Verdict> {
     let start = ETHERNET + F::HEADER;
+    let mut tcp_flags = TcpFlags::NONE;
     let (kind, names, len) = if protocol == PROTOCOL_TCP {
         let names = Names::of_ports(frame, start)?;
         let [offset, flags] = frame.bytes::<2>(start + 12)?.load_u16::<0>().to_ne_bytes();
@@ -190,7 +205,8 @@ fn transport<F: Family>(frame: &Frame, protocol: u8) -> Result<Transport, Verdic
         if len < TCP_HEADER as u32 {
             return Err(Verdict::Malformed);
         }
-        (Kind::Tcp(TcpFlags(flags)), names, len)
+        tcp_flags = TcpFlags(flags);
+        (Kind::Tcp, names, len)
     } else if protocol == PROTOCOL_UDP {
         (Kind::Datagram, Names::of_ports(frame, start)?, 8)
     } else if protocol == F::ICMP {
@@ -204,5 +220,10 @@ fn transport<F: Family>(frame: &Frame, protocol: u8) -> Result<Transport, Verdic
     } else {
         (Kind::Other, Names::NONE, 0)
     };
-    Ok(Transport { kind, names, len })
+    Ok(Transport {
+        kind,
+        tcp_flags,
+        names,
+        len,
+    })
 }

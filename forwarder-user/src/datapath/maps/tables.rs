@@ -128,10 +128,18 @@ where
     let found = data.info().and_then(|info| info.map_type());
     let map = kind(data);
     // Sizes are compared below; aya takes our word for the type.
-    if found.with_context(misfit)? != type_of(&map) {
+    if read_as(found.with_context(misfit)?) != read_as(type_of(&map)) {
         anyhow::bail!(misfit());
     }
     T::try_from(map).with_context(misfit)
+}
+
+/// Both kinds of hash are read and written alike; only a full one behaves otherwise.
+fn read_as(map_type: MapType) -> MapType {
+    match map_type {
+        MapType::LruHash => MapType::Hash,
+        other => other,
+    }
 }
 
 /// What the kernel calls a map of that kind.
