@@ -174,7 +174,8 @@ fn confirmed<F: Family, S: Side>(
         return S::look_up::<F>(packet);
     }
     packet.kind.names_flow()?;
-    let entry = Entry::find::<F>(&S::key::<F>(packet));
+    let key = S::key::<F>(packet);
+    let entry = Entry::find::<F>(&key);
     let flags = packet.tcp_flags;
     if packet.kind == Kind::Tcp && (flags.is_syn() || !flags.is_ack()) {
         if let Some(entry) = entry
@@ -187,11 +188,11 @@ fn confirmed<F: Family, S: Side>(
     }
     let entry = entry.ok_or(Verdict::Unconfirmed)?;
     let (own, _) = S::directions(entry);
-    match flow::way_out(entry, own, entrance, flags, now)? {
+    match flow::way_out(entry, &key, own, entrance, flags, now)? {
         Cached::Fresh(way_out) => Ok(way_out),
         Cached::Outdated => {
             let way_out = S::look_up::<F>(packet)?;
-            flow::refresh(entry, own, way_out, now);
+            flow::refresh(entry, &key, own, way_out, now);
             Ok(way_out)
         }
     }

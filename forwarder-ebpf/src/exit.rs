@@ -249,6 +249,6 @@ fn confirm<F: Family>(
         Some(entry) => entry,
         None => Entry::make::<F>(key).ok_or(Verdict::FlowTableFull)?,
     };
-    witnessed.confirm(entry, direction(entry), now);
+    witnessed.confirm(entry, key, direction(entry), now);
     Ok(Verdict::Confirmed)
 }

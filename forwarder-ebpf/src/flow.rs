@@ -3,10 +3,11 @@
 
 use core::{
     mem::transmute,
-    ptr::{addr_of, addr_of_mut},
+    ptr::{NonNull, addr_of, addr_of_mut},
 };
 
 use underpass_common::{
+    addr::Address,
     flow::{Direction, Entrance, Flow, FlowKey, WayOut, confirmed},
     settings::Settings,
     verdict::Verdict,
@@ -87,20 +88,17 @@ impl Now {
 
 /// A flow's entry in the table. Other CPUs write to it, and the kernel gives it to another flow when
 /// it evicts this one: see [`Flow::key_check`].
+///
+/// Nothing but a pointer that is never null: of an `Option` of more, the verifier of kernels before
+/// 6.3 would see parts read that `None` has never written.
 #[derive(Clone, Copy)]
-pub struct Entry {
-    flow: *mut Flow,
-    key_check: u32,
-}
+pub struct Entry(NonNull<Flow>);
 
 impl Entry {
     /// The entry of that key, where there is one.
     #[inline(always)]
     pub fn find<F: Family>(key: &FlowKey<F::Addr>) -> Option<Self> {
-        Some(Self {
-            flow: F::flow(key)?,
-            key_check: key.check(),
-        })
+        NonNull::new(F::flow(key)?).map(Self)
     }
 
     /// An entry for that key, of which nothing is confirmed yet. `None`: there is no room.
@@ -115,24 +113,25 @@ impl Entry {
         Self::find::<F>(key)
     }
 
-    /// False where the entry has become another flow's since it was found.
+    /// False where the entry has become another flow's since it was found by `key`.
     #[inline(always)]
-    fn is_still_there(self) -> bool {
-        load!((*self.flow).key_check) == self.key_check
+    fn is_still_of<A: Address>(self, key: &FlowKey<A>) -> bool {
+        let flow = self.0.as_ptr();
+        load!((*flow).key_check) == key.check()
     }
 
     /// From the pod to the wire.
     #[inline(always)]
     pub fn egress(self) -> *mut Direction {
         // SAFETY: only the address is taken.
-        unsafe { addr_of_mut!((*self.flow).egress) }
+        unsafe { addr_of_mut!((*self.0.as_ptr()).egress) }
     }
 
     /// From the wire to the pod.
     #[inline(always)]
     pub fn ingress(self) -> *mut Direction {
         // SAFETY: only the address is taken.
-        unsafe { addr_of_mut!((*self.flow).ingress) }
+        unsafe { addr_of_mut!((*self.0.as_ptr()).ingress) }
     }
 }
 
@@ -164,8 +163,9 @@ pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
 /// The way out of a direction that is confirmed for packets with these flags (none, where they are not
 /// TCP) from this entrance; `Err` says why it is the kernel's.
 #[inline(always)]
-pub fn way_out(
+pub fn way_out<A: Address>(
     entry: Entry,
+    key: &FlowKey<A>,
     direction: *mut Direction,
     entrance: &Entrance,
     flags: TcpFlags,
@@ -179,7 +179,7 @@ pub fn way_out(
     let way_out = load_words!((*direction).way_out, WayOut);
     let confirmed_entrance = load_words!((*direction).entrance, Entrance);
     // See `Direction`: 0 means "being written", and a change between the two looks a torn copy.
-    if generation == 0 || load!((*direction).generation) != generation || !entry.is_still_there() {
+    if generation == 0 || load!((*direction).generation) != generation || !entry.is_still_of(key) {
         return Err(Verdict::Unconfirmed);
     }
     if confirmed_entrance != *entrance {
@@ -201,18 +201,24 @@ pub fn way_out(
 
 /// Stores a way out that was looked up again.
 #[inline(always)]
-pub fn refresh(entry: Entry, direction: *mut Direction, way_out: WayOut, now: Now) {
+pub fn refresh<A: Address>(
+    entry: Entry,
+    key: &FlowKey<A>,
+    direction: *mut Direction,
+    way_out: WayOut,
+    now: Now,
+) {
     store!((*direction).generation, 0);
     store_words!((*direction).way_out, WayOut, way_out);
     store!((*direction).generation, now.generation);
-    give_back(entry, direction);
+    give_back(entry, key, direction);
 }
 
 /// What was written into an entry that has become another flow's meanwhile is not true of that one:
 /// it is to be confirmed anew.
 #[inline(always)]
-fn give_back(entry: Entry, direction: *mut Direction) {
-    if !entry.is_still_there() {
+fn give_back<A: Address>(entry: Entry, key: &FlowKey<A>, direction: *mut Direction) {
+    if !entry.is_still_of(key) {
         store!((*direction).confirmed, confirmed::NO);
     }
 }
@@ -255,13 +261,19 @@ impl Witnessed {
 
     /// Writes it into the flow's entry.
     #[inline(always)]
-    pub fn confirm(&self, entry: Entry, direction: *mut Direction, now: Now) {
+    pub fn confirm<A: Address>(
+        &self,
+        entry: Entry,
+        key: &FlowKey<A>,
+        direction: *mut Direction,
+        now: Now,
+    ) {
         store!((*direction).generation, 0);
         store_words!((*direction).way_out, WayOut, self.way_out);
         store_words!((*direction).entrance, Entrance, self.entrance);
         store!((*direction).epoch, now.epoch);
         store!((*direction).confirmed, self.confirmation());
         store!((*direction).generation, now.generation);
-        give_back(entry, direction);
+        give_back(entry, key, direction);
     }
 }

@@ -37,7 +37,7 @@ pub fn follow<F: Family, S: Side>(
     let key = S::quoted_key::<F>(&packet.tuple, &quoted).ok_or(Verdict::Icmp)?;
     let entry = Entry::find::<F>(&key).ok_or(Verdict::Icmp)?;
     let (own, other) = S::directions(entry);
-    if flow::way_out(entry, own, entrance, packet.tcp_flags, *now).is_err() {
+    if flow::way_out(entry, &key, own, entrance, packet.tcp_flags, *now).is_err() {
         flow::clear(other);
         return Err(Verdict::Icmp);
     }
