@@ -96,9 +96,12 @@ lab_test!(the_outside_host_reaches_nodes_only, {
 
 lab_test!(a_pod_is_made_again, {
     for_families(|family| {
-        let lab = Lab::builder().families(family).build()?;
+        // A bridge without a port would have its node forget all neighbours.
+        let lab = Lab::builder().families(family).pods(2).build()?;
         let (node, old) = (lab.node(2), lab.pod(2, 1));
         let index = ifindex(node, old.node_veth())?;
+        // Its node knows its MAC: the new pod must say that this is over.
+        Ping::to(old.address()).expect(lab.pod(1, 1))?;
         lab.remove_pod(old)?;
         assert!(!old.netns_path().exists());
         assert!(!replies(lab.pod(1, 1), old)?);
