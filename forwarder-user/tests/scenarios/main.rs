@@ -1,5 +1,11 @@
 //! The scenarios: what must hold on a small cluster, whatever happens to it. Each test raises a lab
 //! of its own, nodes and pods as network namespaces, runs agents there and looks at the traffic.
+//!
+//! A scenario that holds for both families is a function of the family, played by
+//! [`with_families`](common::with_families) in a lab that speaks nothing else. There `address()`,
+//! `pod_cidr()` and what is made of them are of that family; `family.forwarding()` is its sysctl,
+//! `names::service_address(family, n)` a ClusterIP, and [`Road`](inject::Road) sends the IPv6 twins of
+//! packets that are built as IPv4.
 
 mod agent_away;
 mod common;
