@@ -21,6 +21,11 @@ fn patience(value: Option<&str>) -> u32 {
     value.and_then(|value| value.parse().ok()).unwrap_or(1)
 }
 
+/// A deadline as long as it is on this machine.
+pub fn patient(deadline: Duration) -> Duration {
+    deadline * *PATIENCE
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Errors
@@ -30,7 +35,7 @@ pub fn wait_until(
     what: &str,
     mut condition: impl FnMut() -> bool,
 ) -> Result<()> {
-    let deadline = deadline * *PATIENCE;
+    let deadline = patient(deadline);
     let end = Instant::now() + deadline;
     while !condition() {
         if Instant::now() >= end {
@@ -50,7 +55,7 @@ pub fn wait_for<T>(
     what: &str,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let deadline = deadline * *PATIENCE;
+    let deadline = patient(deadline);
     let end = Instant::now() + deadline;
     loop {
         match attempt() {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::process::{self, Process};
 use super::{Host, Lab, Node};
-use crate::wait::wait_for;
+use crate::wait::{patient, wait_for};
 
 /// Where an agent serves its health and metrics, in its node's namespace.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9911);
@@ -79,7 +79,7 @@ impl AgentProcess {
     /// When it isn't ready after `deadline`, or has ended; the message holds its log.
     pub fn wait_ready(&mut self, deadline: Duration) -> Result<()> {
         let what = format!("the agent on {} is ready", self.node.name());
-        let end = Instant::now() + deadline;
+        let end = Instant::now() + patient(deadline);
         let node = self.node.clone();
         wait_for(deadline, &what, || {
             if !self.process.is_running() {
@@ -195,7 +195,7 @@ impl Lab {
     /// Starts an agent on every node and waits until all are ready.
     ///
     /// # Errors
-    /// When one doesn't become ready within `deadline`.
+    /// When one doesn't become ready within `deadline` after those before it.
     pub fn start_agents(
         &self,
         options: &AgentOptions,
@@ -207,9 +207,8 @@ impl Lab {
             .map(|node| self.start_agent(node, options))
             .collect();
         let mut agents = started?;
-        let end = Instant::now() + deadline;
         for agent in &mut agents {
-            agent.wait_ready(end.saturating_duration_since(Instant::now()))?;
+            agent.wait_ready(deadline)?;
         }
         Ok(agents)
     }

@@ -1,6 +1,7 @@
 //! Debian's kernels of other versions, to be booted in qemu: the image, the modules that a lab may need, and a
 //! static busybox for the guest, unpacked in a folder of the workspace.
 
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -55,28 +56,39 @@ pub struct Kernel {
     pub release: String,
 }
 
+/// What a search for a kernel comes to.
+pub enum Search {
+    Found(Kernel),
+    /// Not on this machine, for this reason.
+    Vain(String),
+}
+
 impl Kernel {
-    /// Fetches the newest kernel of a version such as `6.1` that Debian offers, unless it is there.
+    /// Fetches the newest kernel of a version such as `6.1` that Debian offers, unless it is there. The search is
+    /// in vain on a machine without apt and a mirror of Debian, where none of Debian's suites has the version, and
+    /// where a download fails.
     ///
     /// # Errors
-    /// Not a machine with apt and Debian's archive, none of its suites has the version, or a download failed.
-    pub fn fetch(version: &str) -> Result<Self> {
+    /// The packages are not as they should be, or cannot be unpacked.
+    pub fn fetch(version: &str) -> Result<Search> {
         let dir = workspace::tools_dir().join("kernels").join(version);
         if !dir.exists() {
-            ensure!(
-                std::env::consts::ARCH == "x86_64",
-                "the kernels are Debian's for amd64, and this machine is {}",
-                std::env::consts::ARCH
-            );
-            apt::check()?;
             let scratch = dir.with_file_name(format!("fetching-{}", process::id()));
-            let result = fetch_into(&scratch, version, &dir);
+            let complaint = match download(&scratch, version) {
+                Ok(packages) => {
+                    unpack(&packages, &scratch, &dir)?;
+                    None
+                }
+                Err(error) => Some(format!("{error:#}")),
+            };
             // The scratch folder matters to nobody; the result does.
             let _ = fs::remove_dir_all(&scratch);
-            result?;
+            if let Some(complaint) = complaint {
+                return Ok(Search::Vain(complaint));
+            }
         }
         let release = only_entry(&dir.join("modules"))?;
-        Ok(Self { dir, release })
+        Ok(Search::Found(Self { dir, release }))
     }
 
     /// The image that qemu boots.
@@ -105,10 +117,10 @@ fn only_entry(dir: &Path) -> Result<String> {
     }
 }
 
-fn fetch_into(scratch: &Path, version: &str, place: &Path) -> Result<()> {
+fn unpack(packages: &[PathBuf], scratch: &Path, place: &Path) -> Result<()> {
     let unpacked = scratch.join("unpacked");
-    for package in download(scratch, version)? {
-        apt::unpack(&package, &unpacked)?;
+    for package in packages {
+        apt::unpack(package, &unpacked)?;
     }
     let assembled = scratch.join("assembled");
     assemble(&unpacked, &assembled)?;
@@ -123,6 +135,11 @@ fn suites(version: &str) -> Vec<&'static str> {
 
 /// Downloads a kernel's packages, and busybox, from the first suite that has the version.
 fn download(scratch: &Path, version: &str) -> Result<Vec<PathBuf>> {
+    ensure!(
+        ARCH == "x86_64",
+        "the kernels are Debian's for amd64, and this machine is {ARCH}"
+    );
+    apt::check()?;
     let mut seen = Vec::new();
     for archive in Archive::of_debian(&suites(version))? {
         let apt = Apt::new(&archive, &scratch.join(seen.len().to_string()))?;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-pub use self::kernels::Kernel;
+pub use self::kernels::{Kernel, Search};
 pub use self::programs::EMULATOR_NAME;
 use crate::process;
 use crate::terminal::{green, red, seconds, yellow};

@@ -59,7 +59,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.kernel.is_empty() {
         lint::run(&mut report, args.no_lint);
         run_here(&mut report, &libtest, args.no_kernel);
-    } else if let Some(built) = report.value("build of the tests", build) {
+    } else if let Some(built) =
+        report.value("build of the tests", || build(&kernels::programs(&libtest)))
+    {
         kernels::run(&mut report, &args.kernel, &built, &libtest);
     }
     Ok(report.finish(&skips.read()?))
@@ -68,7 +70,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Everything on this machine, and the core tests on one other kernel.
 fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
     let usual = kernels::USUAL;
-    let Some(built) = report.value("build of the tests", build) else {
+    let Some(built) = report.value("build of the tests", || build(&[])) else {
         for name in ["unit tests", "doc tests", "integration tests"] {
             report.not_run(name, "the tests could not be built");
         }
@@ -95,10 +97,12 @@ fn tests_of(built: &[Executable]) -> impl Iterator<Item = &Executable> {
     built.iter().filter(|it| it.is_test)
 }
 
-/// The test programs, and the binaries that they start.
-fn build() -> Result<Vec<Executable>> {
+/// The test programs, and the binaries that they start: the integration tests of these names, or everything.
+fn build(names: &[&str]) -> Result<Vec<Executable>> {
     let mut cargo = workspace::cargo();
-    let mut built = executables::build(cargo.arg("test").args(HOST_PACKAGES).arg("--no-run"))?;
+    cargo.arg("test").args(HOST_PACKAGES).arg("--no-run");
+    cargo.args(names.iter().flat_map(|name| ["--test", name]));
+    let mut built = executables::build(&mut cargo)?;
     // cargo names them as they get ready, in another order each time.
     built.sort_by_key(Executable::title);
     Ok(built)

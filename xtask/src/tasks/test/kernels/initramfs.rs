@@ -51,10 +51,8 @@ impl Plan<'_> {
     fn put_modules(&self, tree: &Path) -> Result<()> {
         let from = self.kernel.modules().join(&self.kernel.release);
         let to = tree.join("lib/modules").join(&self.kernel.release);
-        for list in ["modules.dep", "modules.builtin"] {
-            copy(&from.join(list), &to.join(list))?;
-        }
         let dependencies = from.join("modules.dep");
+        copy(&dependencies, &to.join("modules.dep"))?;
         let dependencies = fs::read_to_string(&dependencies)
             .with_context(|| format!("reading {}", dependencies.display()))?;
         for module in closure(&dependencies, &FIRST_MODULES) {

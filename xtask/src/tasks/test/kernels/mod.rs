@@ -19,12 +19,14 @@ use self::table::Table;
 use super::libtest::Libtest;
 use super::report::{Outcome, Report};
 use crate::process::find_program;
-use crate::setup::{self, EMULATOR_NAME, Kernel};
+use crate::setup::{self, EMULATOR_NAME, Kernel, Search};
 use crate::tasks::executables::Executable;
 use crate::workspace;
 
 /// The kernel that is tried with every full run: the oldest that many people have, and without TCX.
 pub const USUAL: &str = "6.1";
+
+pub use self::suite::programs;
 
 /// Boots each of these kernels and has it run the tests: the core ones, or those that the filter names.
 pub fn run(report: &mut Report, versions: &[String], built: &[Executable], libtest: &Libtest<'_>) {
@@ -53,9 +55,9 @@ fn run_one(
             "this machine has no {EMULATOR_NAME}"
         )));
     };
-    let kernel = match Kernel::fetch(version) {
-        Ok(kernel) => kernel,
-        Err(error) => return Ok(Outcome::Skipped(format!("{error:#}"))),
+    let kernel = match Kernel::fetch(version)? {
+        Search::Found(kernel) => kernel,
+        Search::Vain(why) => return Ok(Outcome::Skipped(why)),
     };
     let accelerator = Accelerator::of_this_machine();
     let program = built

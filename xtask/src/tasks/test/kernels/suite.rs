@@ -55,6 +55,14 @@ pub struct Call {
     pub arguments: Vec<String>,
 }
 
+/// The test programs to be built: those of the core tests, or all of them (no name) where there is a filter.
+pub fn programs(libtest: &Libtest<'_>) -> Vec<&'static str> {
+    match libtest.filter {
+        Some(_) => Vec::new(),
+        None => CORE.map(|(target, _)| target).to_vec(),
+    }
+}
+
 /// The calls for the core tests; for those that the filter names, where there is one.
 ///
 /// # Errors
