@@ -1,0 +1,208 @@
+//! Who is there: places, addresses, MACs. The same in both worlds.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use underpass_bench::lab::names;
+use underpass_common::addr::Mac;
+
+/// Where frames are put in and caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The far end of a pod's veth.
+    Pod1,
+    Pod2,
+    /// Behind a bridge port with a small MTU.
+    SmallPod,
+    /// On a veth of its own, with a route to it, and a small MTU.
+    RoutedPod,
+    /// The far end of the node's uplink.
+    Wire,
+}
+
+impl Place {
+    pub const ALL: [Self; 5] = [
+        Self::Pod1,
+        Self::Pod2,
+        Self::SmallPod,
+        Self::RoutedPod,
+        Self::Wire,
+    ];
+    pub const PODS: [Self; 4] = [Self::Pod1, Self::Pod2, Self::SmallPod, Self::RoutedPod];
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pod1 => "pod1",
+            Self::Pod2 => "pod2",
+            Self::SmallPod => "pod3",
+            Self::RoutedPod => "pod4",
+            Self::Wire => "wire",
+        }
+    }
+
+    /// The pod's number in the lab; the wire has none.
+    pub fn pod_number(self) -> Option<usize> {
+        (self != Self::Wire).then_some(self.index() + 1)
+    }
+
+    /// MTU of a pod's veth; of the wire's far end, which takes whatever is put in.
+    pub fn mtu(self) -> u16 {
+        match self {
+            Self::SmallPod | Self::RoutedPod => SMALL_MTU,
+            Self::Pod1 | Self::Pod2 | Self::Wire => POD_MTU,
+        }
+    }
+
+    /// The pod's address; on the wire that of node2.
+    pub fn address(self, family: Family) -> IpAddr {
+        match (self.pod_number(), family) {
+            (Some(pod), Family::V4) => names::pod_address(1, pod).into(),
+            (Some(pod), Family::V6) => v6(OWN_POD_CIDR_V6, 10 + pod as u16).into(),
+            (None, Family::V4) => names::node_address(2).into(),
+            (None, Family::V6) => v6(WIRE_CIDR_V6, 2).into(),
+        }
+    }
+
+    /// The MAC of what is there; on the wire that of node2.
+    pub fn mac(self) -> Mac {
+        match self.pod_number() {
+            Some(pod) => names::pod_mac(1, pod),
+            None => names::node_mac(2),
+        }
+    }
+
+    /// The node's MAC as seen from there.
+    pub fn gateway_mac(self) -> Mac {
+        match self {
+            Self::Wire => names::node_mac(1),
+            Self::RoutedPod => names::pod_veth_mac(1, 4),
+            _ => names::gateway_mac(1),
+        }
+    }
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+/// MTU of the pods' side, larger than the uplink's so that the node has reason to complain.
+pub const POD_MTU: u16 = 9000;
+/// MTU of the uplink.
+pub const UPLINK_MTU: u16 = 1500;
+/// MTU of pods 3 and 4.
+pub const SMALL_MTU: u16 = 1300;
+
+/// The node's own podCIDR.
+pub const OWN_POD_CIDR_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 0);
+/// Between the nodes.
+pub const WIRE_CIDR_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x192, 0x168, 0x77, 0, 0, 0, 0);
+/// The default gateway's MAC.
+pub const ROUTER_MAC: Mac = [0x02, 0x52, 0, 0, 0, 0xfe];
+/// Of a station that nobody knows.
+pub const STRANGER_MAC: Mac = [0x02, 0x66, 1, 2, 3, 4];
+
+/// The podCIDR of node `node`.
+pub fn pod_cidr_v6(node: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, node, 0, 0, 0, 0)
+}
+
+/// Host `host` of a /64.
+pub fn v6(network: Ipv6Addr, host: u16) -> Ipv6Addr {
+    let [a, b, c, d, ..] = network.segments();
+    Ipv6Addr::new(a, b, c, d, 0, 0, 0, host)
+}
+
+/// The node's own addresses: whatever carries one of them as its source is made by the node's kernel,
+/// which forwards nothing from them.
+pub fn node_addresses(family: Family) -> [IpAddr; 2] {
+    match family {
+        Family::V4 => [names::node_address(1).into(), names::gateway(1).into()],
+        Family::V6 => [v6(WIRE_CIDR_V6, 1).into(), v6(OWN_POD_CIDR_V6, 1).into()],
+    }
+}
+
+/// Pods of other nodes, whom the trie knows.
+pub fn remote_pods(family: Family) -> [IpAddr; 4] {
+    let pods = [(2, 11), (2, 12), (3, 11), (3, 200)];
+    pods.map(|(node, host)| remote(family, node, host))
+}
+
+/// Address `host` in the podCIDR of node `node`.
+pub fn remote(family: Family, node: u16, host: u16) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 244, node as u8, host as u8).into(),
+        Family::V6 => v6(pod_cidr_v6(node), host).into(),
+    }
+}
+
+/// Hosts of node3's podCIDR that the node's own routes send elsewhere: to the router, nowhere without a
+/// word, nowhere with a complaint (IPv6).
+pub const OVERRIDDEN: u16 = 99;
+pub const BLACKHOLED: u16 = 77;
+pub const PROHIBITED: u16 = 78;
+
+/// Neither pod nor node: behind the default gateway.
+pub fn outside(family: Family) -> [IpAddr; 2] {
+    match family {
+        Family::V4 => [
+            Ipv4Addr::new(198, 51, 100, 7).into(),
+            Ipv4Addr::new(10, 96, 0, 10).into(),
+        ],
+        Family::V6 => [
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7).into(),
+            Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 10).into(),
+        ],
+    }
+}
+
+/// Addresses that mean something else than one host somewhere.
+pub fn special(family: Family) -> Vec<IpAddr> {
+    let texts: &[&str] = match family {
+        Family::V4 => &[
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "10.244.1.255",
+            "10.244.1.0",
+            "192.168.77.255",
+            "224.0.0.1",
+            "224.0.0.251",
+            "239.1.2.3",
+            "240.0.0.1",
+            "169.254.1.1",
+        ],
+        Family::V6 => &[
+            "::",
+            "::1",
+            "ff02::1",
+            "ff02::2",
+            "ff05::1:3",
+            "ff0e::1234",
+            "fe80::1",
+            "::ffff:10.244.1.11",
+            "fd00:10:244:1::",
+            "2001:db8:ffff::1",
+        ],
+    };
+    texts
+        .iter()
+        .map(|text| text.parse().expect("an address"))
+        .collect()
+}

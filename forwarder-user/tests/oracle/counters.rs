@@ -1,0 +1,189 @@
+//! What the kernel and the programs have counted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use underpass::datapath::Maps;
+use underpass_common::verdict::{Hook, Verdict};
+
+use super::cast::Family;
+use super::world::World;
+
+/// The kernel's counters of a node, by name: `Ip:InHdrErrors`, `Ip6InHdrErrors`.
+#[derive(Clone, Debug)]
+pub struct KernelCounts(BTreeMap<String, u64>);
+
+/// What a packet that the kernel forwards adds to, and a fast one does not.
+const FORWARDING: [[&str; 2]; 2] = [
+    ["Ip:InReceives", "Ip:ForwDatagrams"],
+    ["Ip6InReceives", "Ip6OutForwDatagrams"],
+];
+/// Likewise, but by something else than one.
+const SIZES: [&str; 14] = [
+    "Ip:OutTransmits",
+    "IpExt:InOctets",
+    "IpExt:OutOctets",
+    "IpExt:InNoECTPkts",
+    "IpExt:InECT1Pkts",
+    "IpExt:InECT0Pkts",
+    "IpExt:InCEPkts",
+    "Ip6InOctets",
+    "Ip6OutOctets",
+    "Ip6InNoECTPkts",
+    "Ip6InECT1Pkts",
+    "Ip6InECT0Pkts",
+    "Ip6InCEPkts",
+    "Ip6OutTransmits",
+];
+
+impl KernelCounts {
+    /// # Errors
+    /// Where they can't be read.
+    pub fn of(world: &World) -> Result<Self> {
+        let [snmp, netstat, snmp6] = world.proc_net()?;
+        let mut counts = BTreeMap::new();
+        for text in [snmp, netstat] {
+            let lines: Vec<_> = text.lines().collect();
+            // A line of names, and one of values.
+            for pair in lines.chunks_exact(2) {
+                let (group, names) = pair[0].split_once(": ").context("no names")?;
+                let (_, values) = pair[1].split_once(": ").context("no values")?;
+                for (name, value) in names.split_whitespace().zip(values.split_whitespace()) {
+                    // One of them, the most connections, is -1 where there is no limit.
+                    counts.insert(format!("{group}:{name}"), value.parse().unwrap_or(0));
+                }
+            }
+        }
+        for line in snmp6.lines() {
+            let (name, value) = line.split_once(char::is_whitespace).context("no value")?;
+            counts.insert(name.to_owned(), value.trim().parse()?);
+        }
+        Ok(Self(counts))
+    }
+
+    /// What has been added to an earlier reading.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |name: &String| earlier.0.get(name).copied().unwrap_or_default();
+        let added = self.0.iter();
+        Self(
+            added
+                .map(|(name, value)| (name.clone(), value.wrapping_sub(before(name))))
+                .collect(),
+        )
+    }
+}
+
+/// What the kernels of both worlds counted must be the same, but for packets that went past one of
+/// them: that one did not forward them.
+///
+/// # Errors
+/// Names every counter that says otherwise.
+pub fn compare(kernel: &KernelCounts, underpass: &KernelCounts, fast: [u64; 2]) -> Result<()> {
+    let mut wrong = String::new();
+    for (name, &by_kernel) in &kernel.0 {
+        let by_both = underpass.0.get(name).copied().unwrap_or_default();
+        let family = FORWARDING
+            .iter()
+            .position(|names| names.contains(&name.as_str()));
+        let past = family.map_or(0, |family| fast[family]);
+        let differs = by_kernel != by_both.wrapping_add(past);
+        if differs && !SIZES.contains(&name.as_str()) {
+            let _ = writeln!(
+                wrong,
+                "{name}: the kernel alone {by_kernel}, beside Underpass {by_both}, fast {past}"
+            );
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "the kernels have counted differently:\n{wrong}"
+    );
+    Ok(())
+}
+
+/// Verdicts by hook, for each family: a batch holds packets of one family only, and what is none.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts {
+    by_family: BTreeMap<(Family, Hook, Verdict), u64>,
+    last: BTreeMap<(Hook, Verdict), u64>,
+}
+
+impl Verdicts {
+    /// Begins to count.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn start(maps: &Maps) -> Result<Self> {
+        Ok(Self {
+            by_family: BTreeMap::new(),
+            last: read(maps)?,
+        })
+    }
+
+    /// Adds what has been counted since the last time to a family's.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn add(&mut self, maps: &Maps, family: Family) -> Result<()> {
+        let now = read(maps)?;
+        for (&(hook, verdict), &count) in &now {
+            let before = self.last.get(&(hook, verdict)).copied().unwrap_or_default();
+            *self.by_family.entry((family, hook, verdict)).or_default() += count - before;
+        }
+        self.last = now;
+        Ok(())
+    }
+
+    pub fn of(&self, family: Family, hook: Hook, verdict: Verdict) -> u64 {
+        let found = self.by_family.get(&(family, hook, verdict));
+        found.copied().unwrap_or_default()
+    }
+
+    /// In both families together.
+    pub fn sum(&self, hook: Hook, verdict: Verdict) -> u64 {
+        let families = Family::ALL.into_iter();
+        families.map(|family| self.of(family, hook, verdict)).sum()
+    }
+
+    /// Fast packets of a family, both directions.
+    pub fn fast(&self, family: Family) -> u64 {
+        let hooks = Hook::ALL.into_iter();
+        hooks.map(|hook| self.of(family, hook, Verdict::Fast)).sum()
+    }
+
+    /// The share of fast packets among all of a family at an entrance.
+    pub fn share(&self, family: Family, hook: Hook) -> f64 {
+        let all: u64 = Verdict::ALL
+            .iter()
+            .map(|&verdict| self.of(family, hook, verdict))
+            .sum();
+        self.of(family, hook, Verdict::Fast) as f64 / all.max(1) as f64
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let mut out = format!("{:<18}", "verdict");
+        for family in Family::ALL {
+            for hook in Hook::ALL {
+                let _ = write!(out, "{:>15}", format!("{} {}", family.name(), hook.name()));
+            }
+        }
+        for &verdict in Verdict::ALL {
+            let _ = write!(out, "\n{:<18}", verdict.name());
+            for family in Family::ALL {
+                for hook in Hook::ALL {
+                    let _ = write!(out, "{:>15}", self.of(family, hook, verdict));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn read(maps: &Maps) -> Result<BTreeMap<(Hook, Verdict), u64>> {
+    let counts = maps.verdicts()?.into_iter();
+    Ok(counts
+        .map(|(hook, verdict, count)| ((hook, verdict), count.packets))
+        .collect())
+}

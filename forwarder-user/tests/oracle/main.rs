@@ -1,0 +1,43 @@
+//! The oracle: plain kernel forwarding.
+//!
+//! Two worlds of one shape, with the same addresses, MACs and interface indexes; one of them runs an
+//! agent. Random frames are put into both at the same place, and whatever comes out anywhere must be
+//! the same, byte for byte: the kernel says what is right.
+//!
+//! ```text
+//!      pod1   pod2   pod3 (MTU 1300)    pod4 (MTU 1300, on a routed veth)
+//!        |      |      |                  |
+//!        +---- cni0 ---+                  |        MTU 9000
+//!                    node1 ---------------+
+//!                     eth0                         MTU 1500
+//!                      |
+//!                    wire                          node2, node3, a router: MACs only
+//! ```
+//!
+//! Pods and wire answer nothing; they are where frames are put in and caught. Whatever packets could
+//! change by themselves is held still in both worlds, because one forwarding for both is the point
+//! here: neighbours and bridge entries are fixed, redirects are neither sent nor taken, nothing is
+//! resolved, ICMP has no rate limit, no timer ends within a run.
+//!
+//! | variable | |
+//! |---|---|
+//! | `UNDERPASS_ORACLE_PACKETS` | how many; 20,000 otherwise, or 2,000,000 with `UNDERPASS_LONG=1` |
+//! | `UNDERPASS_ORACLE_SEED` | which; one that nobody has seen otherwise |
+
+mod cast;
+mod compare;
+mod counters;
+mod decode;
+mod dice;
+mod exits;
+mod flows;
+mod frames;
+mod generate;
+mod mutate;
+mod normalize;
+mod packet;
+mod port;
+mod report;
+mod run;
+mod transport;
+mod world;

@@ -1,0 +1,294 @@
+//! The run: batch after batch into both worlds, until the count is full or they differ.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write;
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use underpass_bench::root_or_skip;
+use underpass_common::verdict::{Hook, Verdict};
+
+use super::cast::Family;
+use super::compare::compare;
+use super::counters::{self, KernelCounts, Verdicts};
+use super::exits::{Outcome, pin_to_cpu};
+use super::frames::Injection;
+use super::generate::Generator;
+use super::report;
+use super::world::World;
+
+const BATCH: usize = 250;
+const PACKETS: usize = 20_000;
+const PACKETS_OF_LONG_RUN: usize = 2_000_000;
+
+/// As many of a family's packets must be fast at an entrance, or the run proves little.
+const LEAST_SHARE: f64 = 0.2;
+
+/// Verdicts that packets alone can bring about, with all else held still. The others tell of an agent
+/// that is not there yet, of routes that change, of a full table.
+const EXPECTED: &[(Hook, &[Verdict])] = &[
+    (
+        Hook::FromPod,
+        &[
+            Verdict::Fast,
+            Verdict::NotIp,
+            Verdict::Malformed,
+            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
+            Verdict::IpOptions,
+            Verdict::Fragment,
+            Verdict::TtlExpired,
+            Verdict::Protocol,
+            Verdict::TcpOpening,
+            Verdict::TcpClosing,
+            Verdict::Unconfirmed,
+            Verdict::OtherEntrance,
+            Verdict::TooBig,
+        ],
+    ),
+    (
+        Hook::FromWire,
+        &[
+            Verdict::Fast,
+            Verdict::NotIp,
+            Verdict::Malformed,
+            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
+            Verdict::IpOptions,
+            Verdict::Fragment,
+            Verdict::TtlExpired,
+            Verdict::Protocol,
+            Verdict::TcpOpening,
+            Verdict::TcpClosing,
+            Verdict::Unconfirmed,
+            Verdict::TooBig,
+        ],
+    ),
+    (
+        Hook::ToWire,
+        &[
+            Verdict::Confirmed,
+            Verdict::Unwitnessed,
+            Verdict::NoRoute,
+            Verdict::Protocol,
+            Verdict::NotPodTraffic,
+        ],
+    ),
+    (
+        Hook::ToPod,
+        &[
+            Verdict::Confirmed,
+            Verdict::Unwitnessed,
+            Verdict::Protocol,
+            Verdict::NotPodTraffic,
+        ],
+    ),
+];
+
+/// What to do, as the environment says.
+struct Order {
+    seed: u64,
+    packets: usize,
+}
+
+impl Order {
+    fn of_environment() -> Result<Self> {
+        let number = |name: &str| -> Result<Option<u64>> {
+            env::var(name)
+                .ok()
+                .map(|text| {
+                    text.parse()
+                        .with_context(|| format!("{name}={text}: not a number"))
+                })
+                .transpose()
+        };
+        let is_long = env::var("UNDERPASS_LONG").is_ok_and(|value| value == "1");
+        let usual = match is_long {
+            true => PACKETS_OF_LONG_RUN,
+            false => PACKETS,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        Ok(Self {
+            // Short enough to be typed.
+            seed: number("UNDERPASS_ORACLE_SEED")?
+                .unwrap_or(now.as_micros() as u64 % 1_000_000_007),
+            packets: match number("UNDERPASS_ORACLE_PACKETS")? {
+                Some(packets) => usize::try_from(packets)?,
+                None => usual,
+            },
+        })
+    }
+
+    /// How to have the very same packets again.
+    fn command(&self) -> String {
+        let Self { seed, packets } = self;
+        format!(
+            "UNDERPASS_ORACLE_SEED={seed} UNDERPASS_ORACLE_PACKETS={packets} cargo xtask test --no-lint oracle"
+        )
+    }
+}
+
+#[test]
+fn oracle() -> Result<()> {
+    if !root_or_skip("oracle") {
+        return Ok(());
+    }
+    let order = Order::of_environment()?;
+    println!("oracle: {}", order.command());
+    play(&order).with_context(|| format!("to repeat it: {}", order.command()))
+}
+
+/// Both worlds.
+struct Worlds {
+    kernel: World,
+    underpass: World,
+}
+
+impl Worlds {
+    /// Puts a batch into both, side by side.
+    fn play(&mut self, batch: &[Injection]) -> Result<[Vec<Outcome>; 2]> {
+        let played = thread::scope(|threads| {
+            [&mut self.kernel, &mut self.underpass]
+                .into_iter()
+                .enumerate()
+                .map(|(cpu, world)| {
+                    threads.spawn(move || {
+                        pin_to_cpu(cpu)?;
+                        world.exits.play(batch)
+                    })
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        played
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("two worlds have two outcomes"))
+    }
+}
+
+fn play(order: &Order) -> Result<()> {
+    let mut worlds = Worlds {
+        kernel: World::build()?,
+        underpass: World::build()?,
+    };
+    let (mut agent, maps) = worlds.underpass.start_agent()?;
+    // Reports of groups that were joined have gone out by then.
+    worlds.play(&[])?;
+    let before = [&worlds.kernel, &worlds.underpass].map(KernelCounts::of);
+    let [kernel_before, underpass_before] = before.map(|counts| counts.expect("counters"));
+    let mut verdicts = Verdicts::start(&maps)?;
+    let mut generator = Generator::new(order.seed);
+    let mut tally = Tally::default();
+    let start = Instant::now();
+    let mut played = 0;
+    for family in Family::ALL.into_iter().cycle() {
+        if played >= order.packets {
+            break;
+        }
+        let batch = generator.batch(family, BATCH.min(order.packets - played));
+        let [kernel, underpass] = worlds.play(&batch)?;
+        if let Some(difference) = compare(&kernel, &underpass) {
+            let guilty = one_by_one(&mut worlds, &batch)?;
+            bail!(
+                "{}",
+                report::difference(played, &batch, &difference, guilty)
+            );
+        }
+        played += batch.len();
+        tally.add(&batch, &kernel);
+        verdicts.add(&maps, family)?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{played} packets in {seconds:.1} s, no difference\n{}\n{}",
+        tally.table(),
+        verdicts.table()
+    );
+    ensure!(agent.is_running(), "the agent has ended:\n{}", agent.log());
+    counters::compare(
+        &KernelCounts::of(&worlds.kernel)?.since(&kernel_before),
+        &KernelCounts::of(&worlds.underpass)?.since(&underpass_before),
+        Family::ALL.map(|family| verdicts.fast(family)),
+    )?;
+    prove(&verdicts)
+}
+
+/// Finds the packet of a batch that the worlds treat differently.
+fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report::Guilty>> {
+    for (number, injection) in batch.iter().enumerate() {
+        let [kernel, underpass] = worlds.play(std::slice::from_ref(injection))?;
+        if let Some(difference) = compare(&kernel, &underpass) {
+            return Ok(Some(report::Guilty { number, difference }));
+        }
+    }
+    Ok(None)
+}
+
+/// A run in which nothing went fast, or some verdict never came, has not looked where it should.
+fn prove(verdicts: &Verdicts) -> Result<()> {
+    let mut missing = String::new();
+    for family in CARRIED {
+        for hook in [Hook::FromPod, Hook::FromWire] {
+            let share = verdicts.share(family, hook);
+            if share < LEAST_SHARE {
+                let (family, hook) = (family.name(), hook.name());
+                let _ = writeln!(missing, "only {share:.2} of {family} was fast at {hook}");
+            }
+        }
+    }
+    for (hook, expected) in EXPECTED {
+        for verdict in *expected {
+            if verdicts.sum(*hook, *verdict) == 0 {
+                let _ = writeln!(missing, "never {} at {}", verdict.name(), hook.name());
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "the run proves too little:\n{missing}");
+    Ok(())
+}
+
+/// Families that the datapath carries.
+const CARRIED: [Family; 1] = [Family::V4];
+
+/// What was put in.
+#[derive(Debug, Default)]
+struct Tally {
+    by_kind: BTreeMap<&'static str, u64>,
+    outcomes: u64,
+    refused: u64,
+}
+
+impl Tally {
+    fn add(&mut self, batch: &[Injection], outcomes: &[Outcome]) {
+        for injection in batch {
+            if injection.what.is_empty() {
+                *self.by_kind.entry("as it should be").or_default() += 1;
+            }
+            for what in &injection.what {
+                *self.by_kind.entry(what).or_default() += 1;
+            }
+        }
+        let is_refused = |it: &&Outcome| matches!(it.event, super::exits::Event::Refused(_));
+        let refused = outcomes.iter().filter(is_refused).count();
+        self.refused += refused as u64;
+        self.outcomes += (outcomes.len() - refused) as u64;
+    }
+
+    fn table(&self) -> String {
+        let kinds = self.by_kind.iter();
+        let mut out = kinds.fold("put in, by kind:".to_owned(), |mut out, (kind, count)| {
+            let _ = write!(out, " {kind} {count},");
+            out
+        });
+        let _ = write!(
+            out,
+            " came out {}, refused by the socket {}",
+            self.outcomes, self.refused
+        );
+        out
+    }
+}

@@ -1,0 +1,304 @@
+//! A world: a node, its pods and the wire, all of it held still.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use underpass::datapath::{Maps, Pins};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Host, names};
+use underpass_bench::{Lab, wait_for};
+use underpass_common::addr::ShowMac;
+
+use super::cast::{
+    BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, UPLINK_MTU,
+    WIRE_CIDR_V6, node_addresses, pod_cidr_v6, remote, v6,
+};
+use super::exits::Exits;
+
+/// CI machines are slow and busy.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Who forwards in a world.
+#[derive(Debug)]
+pub struct World {
+    pub lab: Lab,
+    pub exits: Exits,
+}
+
+/// Collects lines; writing to a string cannot fail.
+macro_rules! lines {
+    ($out:ident, $($line:literal),+ $(,)?) => {
+        $(let _ = writeln!($out, $line);)+
+    };
+}
+
+impl World {
+    /// # Errors
+    /// Where a namespace can't be made so.
+    pub fn build() -> Result<Self> {
+        let lab = Lab::builder()
+            .nodes(1)
+            .pods(Place::PODS.len())
+            .no_routes()
+            .underpass(env!("CARGO_BIN_EXE_underpass"))
+            .build()?;
+        make_wire(&lab)?;
+        for (place, pod) in Place::PODS.into_iter().zip(lab.node(1).pods()) {
+            let (device, mtu) = (pod.interface(), place.mtu());
+            // Addresses would make it answer.
+            pod.ip(&format!(
+                "addr flush dev {device}\nlink set {device} mtu {mtu}\n"
+            ))?;
+        }
+        make_node(lab.node(1))?;
+        lab.write_nodes_text(&nodes_file())?;
+        let exits = Exits::open(&lab)?;
+        Ok(Self { lab, exits })
+    }
+
+    /// Starts an agent, and waits until it knows the way to both peers.
+    ///
+    /// # Errors
+    /// Where it does not get there.
+    pub fn start_agent(&self) -> Result<(AgentProcess, Maps)> {
+        let node = self.lab.node(1);
+        let mut agent = self.lab.start_agent(node, &AgentOptions::default())?;
+        agent.wait_ready(DEADLINE)?;
+        let maps = Maps::open(&Pins::new(self.lab.bpffs(node)))?;
+        let wanted = |family| [2, 3].map(|node| remote(family, node, 11));
+        wait_for(DEADLINE, "the agent knows the way to both peers", || {
+            let routes = maps.routes()?;
+            for address in Family::ALL.into_iter().flat_map(wanted) {
+                ensure!(
+                    // Without IPv6 in the datapath there is no way to be known.
+                    address.is_ipv6() && !has_v6(&maps)?
+                        || routes.keys().any(|prefix| prefix.contains(&address)),
+                    "none to {address}, of {routes:?}"
+                );
+            }
+            ensure!(maps.pods()?.len() == Place::PODS.len(), "pods are missing");
+            Ok(())
+        })
+        .with_context(|| agent.log())?;
+        Ok((agent, maps))
+    }
+
+    /// The kernel's own counters of the node: `/proc/net/{snmp,netstat,snmp6}`.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    pub fn proc_net(&self) -> Result<[String; 3]> {
+        // /proc/net is that of the process; ours is in another namespace than this thread.
+        let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        self.lab
+            .node(1)
+            .enter(|| Ok([read("snmp")?, read("netstat")?, read("snmp6")?]))
+            .context("cannot read the node's counters")
+    }
+}
+
+/// True where the datapath carries IPv6.
+fn has_v6(_: &Maps) -> Result<bool> {
+    Ok(false)
+}
+
+/// The far end of the uplink: on no bridge, and silent.
+fn make_wire(lab: &Lab) -> Result<()> {
+    let port = lab.node(1).name();
+    lab.switch()
+        .ip(&format!("link set {port} nomaster mtu {POD_MTU}\n"))
+}
+
+fn make_node(node: &Host) -> Result<()> {
+    still(node)?;
+    let mut out = String::new();
+    let uplink = names::UPLINK;
+    let bridge = names::POD_BRIDGE;
+    lines!(
+        out,
+        "link set {uplink} mtu {UPLINK_MTU}",
+        // No learning of stations, nor of groups.
+        "link set {bridge} type bridge mcast_snooping 0",
+    );
+    for place in Place::PODS {
+        let number = place.pod_number().unwrap_or_default();
+        let (veth, mac) = (names::pod_veth(number), ShowMac(place.mac()));
+        let mtu = place.mtu();
+        lines!(out, "link set {veth} mtu {mtu}");
+        let device = if place == Place::RoutedPod {
+            lines!(out, "link set {veth} nomaster");
+            for family in Family::ALL {
+                let address = place.address(family);
+                lines!(out, "route add {address} dev {veth}");
+            }
+            veth
+        } else {
+            lines!(out, "link set {veth} type bridge_slave learning off",);
+            bridge.to_owned()
+        };
+        for family in Family::ALL {
+            let address = place.address(family);
+            lines!(
+                out,
+                "neigh replace {address} lladdr {mac} dev {device} nud permanent"
+            );
+        }
+    }
+    lines!(out, "link set {bridge} mtu {POD_MTU}");
+    for (family, len) in [(Family::V4, 24), (Family::V6, 64)] {
+        let [wire, pods] = node_addresses(family);
+        if family == Family::V6 {
+            lines!(
+                out,
+                "addr add {wire}/{len} dev {uplink} nodad",
+                "addr add {pods}/{len} dev {bridge} nodad",
+            );
+        }
+        for peer in [2_u16, 3] {
+            let (address, mac) = match family {
+                Family::V4 => (
+                    names::node_address(peer.into()).into(),
+                    names::node_mac(peer.into()),
+                ),
+                Family::V6 => (v6(WIRE_CIDR_V6, peer).into(), names::node_mac(peer.into())),
+            };
+            let address: std::net::IpAddr = address;
+            let cidr = remote(family, peer, 0);
+            let mac = ShowMac(mac);
+            lines!(
+                out,
+                "neigh replace {address} lladdr {mac} dev {uplink} nud permanent",
+                "route add {cidr}/{len} via {address} dev {uplink}",
+            );
+        }
+        let router: std::net::IpAddr = match family {
+            Family::V4 => names::OUTSIDE_ADDRESS.into(),
+            Family::V6 => v6(WIRE_CIDR_V6, 254).into(),
+        };
+        let mac = ShowMac(ROUTER_MAC);
+        // What ip_error() says against a packet has a rate limit of its own, for the whole machine
+        // (net/ipv4/route.c).
+        let refused = match family {
+            Family::V4 => "blackhole",
+            Family::V6 => "prohibit",
+        };
+        let [overridden, blackholed, prohibited] =
+            [OVERRIDDEN, BLACKHOLED, PROHIBITED].map(|host| remote(family, 3, host));
+        lines!(
+            out,
+            "neigh replace {router} lladdr {mac} dev {uplink} nud permanent",
+            "route replace default via {router} dev {uplink}",
+            "route add {overridden} via {router} dev {uplink}",
+            "route add blackhole {blackholed}",
+            "route add {refused} {prohibited}",
+        );
+    }
+    node.ip(&out)?;
+    let mut entries = String::new();
+    for place in Place::PODS
+        .into_iter()
+        .filter(|place| *place != Place::RoutedPod)
+    {
+        let (mac, number) = (ShowMac(place.mac()), place.pod_number().unwrap_or_default());
+        let veth = names::pod_veth(number);
+        lines!(entries, "fdb replace {mac} dev {veth} master static");
+    }
+    let output = node.run_with_input(&["bridge", "-batch", "-"], &entries);
+    output.map(drop)
+}
+
+/// Takes away all that the node's kernel would do by a clock or by its own choice.
+fn still(node: &Host) -> Result<()> {
+    node.sysctls(&[
+        ("net.ipv4.icmp_ratelimit", "0"),
+        ("net.ipv4.icmp_ratemask", "0"),
+        // No fragment is given up, with or without a word, before the run is over.
+        ("net.ipv4.ipfrag_time", "36000"),
+        ("net.ipv4.ipfrag_max_dist", "0"),
+        // No reports of multicast groups.
+        ("net.ipv4.igmp_link_local_mcast_reports", "0"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv6.icmp.ratelimit", "0"),
+        ("net.ipv6.icmp.ratemask", ""),
+        ("net.ipv6.ip6frag_time", "36000"),
+        ("net.ipv6.auto_flowlabels", "0"),
+    ])?;
+    node.enter(|| {
+        for device in DEVICES {
+            for (key, value) in [
+                ("ipv4/conf/DEVICE/send_redirects", "0"),
+                ("ipv4/conf/DEVICE/accept_redirects", "0"),
+                ("ipv4/conf/DEVICE/secure_redirects", "0"),
+                ("ipv6/conf/DEVICE/accept_redirects", "0"),
+                ("ipv6/conf/DEVICE/accept_ra", "0"),
+                ("ipv6/conf/DEVICE/accept_dad", "0"),
+                ("ipv6/conf/DEVICE/router_solicitations", "0"),
+                // Reports of groups that are joined go out at once, and not later on.
+                ("ipv6/conf/DEVICE/mldv1_unsolicited_report_interval", "1"),
+                ("ipv6/conf/DEVICE/mldv2_unsolicited_report_interval", "1"),
+                // Without a link-local address it sends no redirect.
+                ("ipv6/conf/DEVICE/addr_gen_mode", "1"),
+            ] {
+                write_sysctl(key, device, value)?;
+            }
+            if !["all", "default"].contains(&device) {
+                // What is not known is not asked for.
+                for key in ["mcast_solicit", "ucast_solicit", "app_solicit"] {
+                    for family in ["ipv4", "ipv6"] {
+                        write_sysctl(&format!("{family}/neigh/DEVICE/{key}"), device, "0")?;
+                    }
+                }
+            }
+        }
+        // Where br_netfilter is loaded a bridge has netfilter fragment what is too large for a port.
+        for family in ["ip", "ip6", "arp"] {
+            let path = format!("bridge/bridge-nf-call-{family}tables");
+            if Path::new("/proc/sys/net").join(&path).exists() {
+                write_sysctl(&path, "", "0")?;
+            }
+        }
+        let routers = [names::UPLINK, names::POD_BRIDGE, "vethpod4"];
+        for device in routers {
+            write_sysctl("ipv6/conf/DEVICE/disable_ipv6", device, "0")?;
+        }
+        Ok(())
+    })
+}
+
+/// What a node has, once its pods are there; and what sysctls know as devices.
+const DEVICES: [&str; 8] = [
+    "all",
+    "default",
+    names::UPLINK,
+    names::POD_BRIDGE,
+    "vethpod1",
+    "vethpod2",
+    "vethpod3",
+    "vethpod4",
+];
+
+fn write_sysctl(path: &str, device: &str, value: &str) -> Result<()> {
+    let path = path.replace("DEVICE", device);
+    fs::write(format!("/proc/sys/net/{path}"), value)
+        .with_context(|| format!("cannot set net/{path} to {value}"))
+}
+
+/// Both peers, and this node.
+fn nodes_file() -> String {
+    let mut out = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
+    for node in 1..=3_u16 {
+        let (v4, v6) = (names::node_address(node.into()), v6(WIRE_CIDR_V6, node));
+        let (cidr_v4, cidr_v6) = (names::pod_cidr(node.into()), pod_cidr_v6(node));
+        lines!(
+            out,
+            "- apiVersion: v1",
+            "  kind: Node",
+            "  metadata: {{name: node{node}}}",
+            "  spec: {{podCIDR: \"{cidr_v4}\", podCIDRs: [\"{cidr_v4}\", \"{cidr_v6}/64\"]}}",
+            "  status: {{addresses: [{{type: InternalIP, address: \"{v4}\"}}, {{type: InternalIP, address: \"{v6}\"}}]}}",
+        );
+    }
+    out
+}
