@@ -61,8 +61,7 @@ impl Place {
         match (self.pod_number(), family) {
             (Some(pod), Family::V4) => names::pod_address(1, pod).into(),
             (Some(pod), Family::V6) => v6(OWN_POD_CIDR_V6, 10 + pod as u16).into(),
-            (None, Family::V4) => names::node_address(2).into(),
-            (None, Family::V6) => v6(WIRE_CIDR_V6, 2).into(),
+            (None, family) => peer_address(family, 2),
         }
     }
 
@@ -133,14 +132,14 @@ pub fn v6(network: Ipv6Addr, host: u16) -> Ipv6Addr {
 /// which forwards nothing from them.
 pub fn node_addresses(family: Family) -> [IpAddr; 2] {
     match family {
-        Family::V4 => [names::node_address(1).into(), names::gateway(1).into()],
-        Family::V6 => [v6(WIRE_CIDR_V6, 1).into(), v6(OWN_POD_CIDR_V6, 1).into()],
+        Family::V4 => [peer_address(family, 1), names::gateway(1).into()],
+        Family::V6 => [peer_address(family, 1), v6(OWN_POD_CIDR_V6, 1).into()],
     }
 }
 
 /// Pods of other nodes, whom the trie knows.
 pub fn remote_pods(family: Family) -> [IpAddr; 4] {
-    let pods = [(2, 11), (2, 12), (3, 11), (3, 200)];
+    let pods = [(2, 11), (2, 12), (3, 11), (3, REROUTED)];
     pods.map(|(node, host)| remote(family, node, host))
 }
 
@@ -157,6 +156,25 @@ pub fn remote(family: Family, node: u16, host: u16) -> IpAddr {
 pub const OVERRIDDEN: u16 = 99;
 pub const BLACKHOLED: u16 = 77;
 pub const PROHIBITED: u16 = 78;
+
+/// A host of node3's podCIDR whose route changes in the middle of a run.
+pub const REROUTED: u16 = 200;
+
+/// The address of node `node` on the wire.
+pub fn peer_address(family: Family, node: u16) -> IpAddr {
+    match family {
+        Family::V4 => names::node_address(node.into()).into(),
+        Family::V6 => v6(WIRE_CIDR_V6, node).into(),
+    }
+}
+
+/// The default gateway's address.
+pub fn router_address(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => names::OUTSIDE_ADDRESS.into(),
+        Family::V6 => v6(WIRE_CIDR_V6, 254).into(),
+    }
+}
 
 /// Neither pod nor node: behind the default gateway.
 pub fn outside(family: Family) -> [IpAddr; 2] {

@@ -1,8 +1,6 @@
 //! What is put in: most of it faultless packets of flows, so that the fast path is hit; then
 //! everything that may go wrong, and what is no packet of a flow at all.
 
-use std::net::IpAddr;
-
 use super::cast::{Family, Place, UPLINK_MTU, node_addresses};
 use super::dice::Dice;
 use super::flows::{Direction, Flow, Flows};
@@ -25,9 +23,17 @@ impl Generator {
         Self { dice, flows }
     }
 
-    /// Injections of one family.
+    /// Injections of one family, and of all kinds.
     pub fn batch(&mut self, family: Family, len: usize) -> Vec<Injection> {
         (0..len).map(|_| self.injection(family)).collect()
+    }
+
+    /// Nothing but ICMP errors about packets of flows.
+    pub fn icmp_errors(&mut self, family: Family, len: usize) -> Vec<Injection> {
+        let Self { dice, flows } = self;
+        (0..len)
+            .map(|_| icmp_error(family, &flows[family as usize].pick(dice), dice))
+            .collect()
     }
 
     fn injection(&mut self, family: Family) -> Injection {
@@ -141,9 +147,10 @@ fn icmp_error(family: Family, flow: &Flow, dice: &mut Dice) -> Injection {
             (4, 1),
         ]),
     };
-    let router = match dice.below(4) {
-        0 => Place::Wire.address(family),
-        1 => quoted.src,
+    let router = match dice.below(8) {
+        0 | 1 => Place::Wire.address(family),
+        2 => quoted.src,
+        3 => mutate::address(family, dice),
         _ => quoted.dst,
     };
     let place = match direction {
@@ -159,18 +166,11 @@ fn icmp_error(family: Family, flow: &Flow, dice: &mut Dice) -> Injection {
             rest: mtu.to_be_bytes(),
         },
     );
-    if is_other_family(router, quoted.src) {
-        packet.src = Place::Wire.address(family);
-    }
     packet.payload = quote;
     if dice.once_in(6) {
         what.push(mutate::change(&mut packet, dice));
     }
     finish(place, &packet, what, dice)
-}
-
-fn is_other_family(one: IpAddr, other: IpAddr) -> bool {
-    one.is_ipv6() != other.is_ipv6()
 }
 
 /// A packet whose checksum is left to the card, alone or as a train of segments.

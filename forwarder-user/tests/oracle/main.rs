@@ -17,7 +17,8 @@
 //! Pods and wire answer nothing; they are where frames are put in and caught. Whatever packets could
 //! change by themselves is held still in both worlds, because one forwarding for both is the point
 //! here: neighbours and bridge entries are fixed, redirects are neither sent nor taken, nothing is
-//! resolved, ICMP has no rate limit, no timer ends within a run.
+//! resolved, ICMP has no rate limit, no timer ends within a run. Between batches a peer changes its MAC,
+//! or a route goes elsewhere.
 //!
 //! | variable | |
 //! |---|---|
@@ -25,6 +26,7 @@
 //! | `UNDERPASS_ORACLE_SEED` | which; one that nobody has seen otherwise |
 
 mod cast;
+mod changes;
 mod compare;
 mod counters;
 mod decode;

@@ -1,10 +1,12 @@
 //! What can be wrong with a packet, or unusual about it.
 
+use std::net::IpAddr;
+
 use underpass_common::addr::Mac;
 
 use super::cast::{
-    Family, POD_MTU, Place, SMALL_MTU, STRANGER_MAC, UPLINK_MTU, node_addresses, outside,
-    remote_pods, special,
+    BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, SMALL_MTU, STRANGER_MAC,
+    UPLINK_MTU, node_addresses, outside, remote, remote_pods, special,
 };
 use super::dice::Dice;
 use super::packet::{DF, MF, Packet};
@@ -48,9 +50,11 @@ const CHANGES: &[(&str, Change)] = &[
     ("TCP options", tcp_options),
     ("UDP length", udp_length),
     ("ICMP", icmp),
-    ("source", |packet, dice| packet.src = address(packet, dice)),
+    ("source", |packet, dice| {
+        packet.src = address(family(packet), dice)
+    }),
     ("destination", |packet, dice| {
-        packet.dst = address(packet, dice)
+        packet.dst = address(family(packet), dice)
     }),
     ("destination MAC", |packet, dice| packet.dst_mac = mac(dice)),
     ("source MAC", |packet, dice| {
@@ -235,13 +239,14 @@ fn icmp(packet: &mut Packet, dice: &mut Dice) {
     };
 }
 
-fn address(packet: &Packet, dice: &mut Dice) -> std::net::IpAddr {
-    let family = family(packet);
-    match dice.below(6) {
+/// An address that somebody else has, or nobody.
+pub fn address(family: Family, dice: &mut Dice) -> IpAddr {
+    match dice.below(7) {
         0 => dice.pick(&node_addresses(family)),
         1 => dice.pick(&special(family)),
         2 => dice.pick(&outside(family)),
         3 => dice.pick(&remote_pods(family)),
+        4 => remote(family, 3, dice.pick(&[OVERRIDDEN, BLACKHOLED, PROHIBITED])),
         _ => dice.pick(&Place::PODS).address(family),
     }
 }

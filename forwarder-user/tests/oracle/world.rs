@@ -13,12 +13,19 @@ use underpass_common::addr::ShowMac;
 
 use super::cast::{
     BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, UPLINK_MTU,
-    WIRE_CIDR_V6, node_addresses, pod_cidr_v6, remote, v6,
+    node_addresses, peer_address, pod_cidr_v6, remote, router_address,
 };
 use super::exits::Exits;
 
 /// CI machines are slow and busy.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a world is like, besides what they all have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Climate {
+    /// `net.ipv4.conf.all.rp_filter`: distributions have 0, 1 or 2.
+    pub rp_filter: u8,
+}
 
 /// Who forwards in a world.
 #[derive(Debug)]
@@ -37,7 +44,7 @@ macro_rules! lines {
 impl World {
     /// # Errors
     /// Where a namespace can't be made so.
-    pub fn build() -> Result<Self> {
+    pub fn build(climate: Climate) -> Result<Self> {
         let lab = Lab::builder()
             .nodes(1)
             .pods(Place::PODS.len())
@@ -52,7 +59,7 @@ impl World {
                 "addr flush dev {device}\nlink set {device} mtu {mtu}\n"
             ))?;
         }
-        make_node(lab.node(1))?;
+        make_node(lab.node(1), climate)?;
         lab.write_nodes_text(&nodes_file())?;
         let exits = Exits::open(&lab)?;
         Ok(Self { lab, exits })
@@ -111,8 +118,10 @@ fn make_wire(lab: &Lab) -> Result<()> {
         .ip(&format!("link set {port} nomaster mtu {POD_MTU}\n"))
 }
 
-fn make_node(node: &Host) -> Result<()> {
+fn make_node(node: &Host, climate: Climate) -> Result<()> {
     still(node)?;
+    let rp_filter = climate.rp_filter.to_string();
+    node.sysctl("net.ipv4.conf.all.rp_filter", &rp_filter)?;
     let mut out = String::new();
     let uplink = names::UPLINK;
     let bridge = names::POD_BRIDGE;
@@ -157,26 +166,16 @@ fn make_node(node: &Host) -> Result<()> {
             );
         }
         for peer in [2_u16, 3] {
-            let (address, mac) = match family {
-                Family::V4 => (
-                    names::node_address(peer.into()).into(),
-                    names::node_mac(peer.into()),
-                ),
-                Family::V6 => (v6(WIRE_CIDR_V6, peer).into(), names::node_mac(peer.into())),
-            };
-            let address: std::net::IpAddr = address;
+            let address = peer_address(family, peer);
+            let mac = ShowMac(names::node_mac(peer.into()));
             let cidr = remote(family, peer, 0);
-            let mac = ShowMac(mac);
             lines!(
                 out,
                 "neigh replace {address} lladdr {mac} dev {uplink} nud permanent",
                 "route add {cidr}/{len} via {address} dev {uplink}",
             );
         }
-        let router: std::net::IpAddr = match family {
-            Family::V4 => names::OUTSIDE_ADDRESS.into(),
-            Family::V6 => v6(WIRE_CIDR_V6, 254).into(),
-        };
+        let router = router_address(family);
         let mac = ShowMac(ROUTER_MAC);
         // What ip_error() says against a packet has a rate limit of its own, for the whole machine
         // (net/ipv4/route.c).
@@ -289,7 +288,7 @@ fn write_sysctl(path: &str, device: &str, value: &str) -> Result<()> {
 fn nodes_file() -> String {
     let mut out = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
     for node in 1..=3_u16 {
-        let (v4, v6) = (names::node_address(node.into()), v6(WIRE_CIDR_V6, node));
+        let [v4, v6] = Family::ALL.map(|family| peer_address(family, node));
         let (cidr_v4, cidr_v6) = (names::pod_cidr(node.into()), pod_cidr_v6(node));
         lines!(
             out,

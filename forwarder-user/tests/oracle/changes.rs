@@ -1,0 +1,101 @@
+//! What changes in both worlds in the middle of a run, between two batches: the way out that a
+//! confirmed direction has cached is then no longer the kernel's.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use underpass::datapath::Maps;
+use underpass_bench::lab::names;
+use underpass_bench::wait_for;
+use underpass_common::addr::{Mac, ShowMac};
+use underpass_common::route::Route;
+
+use super::cast::{Family, REROUTED, peer_address, remote, router_address};
+use super::world::World;
+
+/// CI machines are slow and busy.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// node3's other MAC.
+const OTHER_MAC: Mac = [0x02, 0x4e, 0, 0, 1, 3];
+
+/// How things stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changes {
+    made: u32,
+    /// node3 has its other MAC.
+    is_replaced: bool,
+    /// One of node3's pods is reached by the router.
+    is_rerouted: bool,
+}
+
+impl Changes {
+    /// Makes the next change in all worlds, and waits until the agent has followed. `carried`: what
+    /// the datapath carries.
+    ///
+    /// # Errors
+    /// Where it does not follow.
+    pub fn next(&mut self, worlds: [&World; 2], maps: &Maps, carried: &[Family]) -> Result<()> {
+        let lines = match self.made % 2 {
+            0 => self.replace_peer(),
+            _ => self.reroute(),
+        };
+        self.made += 1;
+        for world in worlds {
+            world.lab.node(1).ip(&lines)?;
+        }
+        let what = format!("the agent has followed: {lines}");
+        wait_for(DEADLINE, &what, || self.check(maps, carried))
+    }
+
+    fn replace_peer(&mut self) -> String {
+        self.is_replaced = !self.is_replaced;
+        let mac = ShowMac(self.peer_mac());
+        let line = |family| {
+            let (address, uplink) = (peer_address(family, 3), names::UPLINK);
+            format!("neigh replace {address} lladdr {mac} dev {uplink} nud permanent\n")
+        };
+        Family::ALL.map(line).concat()
+    }
+
+    fn reroute(&mut self) -> String {
+        self.is_rerouted = !self.is_rerouted;
+        let line = |family| {
+            let (pod, router) = (remote(family, 3, REROUTED), router_address(family));
+            let uplink = names::UPLINK;
+            match self.is_rerouted {
+                true => format!("route add {pod} via {router} dev {uplink}\n"),
+                false => format!("route del {pod}\n"),
+            }
+        };
+        Family::ALL.map(line).concat()
+    }
+
+    fn peer_mac(&self) -> Mac {
+        match self.is_replaced {
+            true => OTHER_MAC,
+            false => names::node_mac(3),
+        }
+    }
+
+    fn check(&self, maps: &Maps, carried: &[Family]) -> Result<()> {
+        let routes = maps.routes()?;
+        let way_to = |address: IpAddr| -> Result<Route> {
+            let containing = routes
+                .iter()
+                .filter(|(prefix, _)| prefix.contains(&address));
+            let longest = containing.max_by_key(|(prefix, _)| prefix.prefix_len());
+            longest
+                .map(|(_, route)| *route)
+                .with_context(|| format!("no route to {address}"))
+        };
+        for &family in carried {
+            let usual = way_to(remote(family, 3, 11))?;
+            ensure!(usual.peer_mac == self.peer_mac(), "{usual:?}");
+            let rerouted = way_to(remote(family, 3, REROUTED))?;
+            ensure!(rerouted.is_kernels() == self.is_rerouted, "{rerouted:?}");
+        }
+        Ok(())
+    }
+}
