@@ -139,7 +139,7 @@ pub fn node_addresses(family: Family) -> [IpAddr; 2] {
 
 /// Pods of other nodes, whom the trie knows.
 pub fn remote_pods(family: Family) -> [IpAddr; 4] {
-    let pods = [(2, 11), (2, 12), (3, 11), (3, REROUTED)];
+    let pods = [(2, 11), (2, RULED), (3, 11), (3, REROUTED)];
     pods.map(|(node, host)| remote(family, node, host))
 }
 
@@ -157,6 +157,8 @@ pub const OVERRIDDEN: u16 = 99;
 pub const BLACKHOLED: u16 = 77;
 pub const PROHIBITED: u16 = 78;
 
+/// A host of node2's podCIDR to which a rule (`ip rule`) sends pod2's packets by the router.
+pub const RULED: u16 = 12;
 /// A host of node3's podCIDR whose route changes in the middle of a run.
 pub const REROUTED: u16 = 200;
 

@@ -31,12 +31,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Makes the next change in all worlds, and waits until the agent has followed. `carried`: what
-    /// the datapath carries.
+    /// Makes the next change in all worlds, and waits until the agent has followed.
     ///
     /// # Errors
     /// Where it does not follow.
-    pub fn next(&mut self, worlds: [&World; 2], maps: &Maps, carried: &[Family]) -> Result<()> {
+    pub fn next(&mut self, worlds: [&World; 2], maps: &Maps) -> Result<()> {
         let lines = match self.made % 2 {
             0 => self.replace_peer(),
             _ => self.reroute(),
@@ -46,7 +45,7 @@ impl Changes {
             world.lab.node(1).ip(&lines)?;
         }
         let what = format!("the agent has followed: {lines}");
-        wait_for(DEADLINE, &what, || self.check(maps, carried))
+        wait_for(DEADLINE, &what, || self.check(maps))
     }
 
     fn replace_peer(&mut self) -> String {
@@ -79,7 +78,7 @@ impl Changes {
         }
     }
 
-    fn check(&self, maps: &Maps, carried: &[Family]) -> Result<()> {
+    fn check(&self, maps: &Maps) -> Result<()> {
         let routes = maps.routes()?;
         let way_to = |address: IpAddr| -> Result<Route> {
             let containing = routes
@@ -90,7 +89,7 @@ impl Changes {
                 .map(|(_, route)| *route)
                 .with_context(|| format!("no route to {address}"))
         };
-        for &family in carried {
+        for family in Family::ALL {
             let usual = way_to(remote(family, 3, 11))?;
             ensure!(usual.peer_mac == self.peer_mac(), "{usual:?}");
             let rerouted = way_to(remote(family, 3, REROUTED))?;

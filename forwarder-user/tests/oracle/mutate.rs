@@ -57,13 +57,7 @@ const CHANGES: &[(&str, Change)] = &[
         packet.dst = address(family(packet), dice)
     }),
     ("destination MAC", |packet, dice| packet.dst_mac = mac(dice)),
-    ("source MAC", |packet, dice| {
-        packet.src_mac = mac(dice);
-        // A bridge drops frames from a group or from nobody; from_pod does not see to that yet.
-        if packet.src_mac[0] & 1 != 0 || packet.src_mac == [0; 6] {
-            packet.src_mac = STRANGER_MAC;
-        }
-    }),
+    ("source MAC", |packet, dice| packet.src_mac = mac(dice)),
     ("VLAN tags", tags),
     ("EtherType", |packet, dice| {
         let any = dice.u16();
@@ -97,11 +91,9 @@ pub fn spoil(frame: &mut [u8], dice: &mut Dice) {
     // Where an IPv6 destination names a host: each would be a neighbour to be looked for, in a table
     // that all of the machine shares.
     const HOST: std::ops::Range<usize> = 46..54;
-    // See the change of a source MAC.
-    const SOURCE_MAC: std::ops::Range<usize> = 6..12;
     for _ in 0..=dice.below(3) {
         let place = dice.below(frame.len().min(100));
-        if !HOST.contains(&place) && !SOURCE_MAC.contains(&place) {
+        if !HOST.contains(&place) {
             frame[place] = match dice.once_in(2) {
                 true => frame[place] ^ 1 << dice.below(8),
                 false => dice.u8(),

@@ -45,6 +45,7 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
             Verdict::Fragment,
             Verdict::TtlExpired,
             Verdict::Protocol,
+            Verdict::Icmp,
             Verdict::TcpOpening,
             Verdict::TcpClosing,
             Verdict::Unconfirmed,
@@ -65,6 +66,7 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
             Verdict::Fragment,
             Verdict::TtlExpired,
             Verdict::Protocol,
+            Verdict::Icmp,
             Verdict::TcpOpening,
             Verdict::TcpClosing,
             Verdict::Unconfirmed,
@@ -77,6 +79,7 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
             Verdict::Confirmed,
             Verdict::Unwitnessed,
             Verdict::NoRoute,
+            Verdict::OtherNextHop,
             Verdict::Protocol,
             Verdict::NotPodTraffic,
         ],
@@ -199,7 +202,7 @@ fn play(order: &Order) -> Result<()> {
             break;
         }
         if number % CHANGE_AFTER == CHANGE_AFTER - 1 {
-            changes.next([&worlds.kernel, &worlds.underpass], &maps, &CARRIED)?;
+            changes.next([&worlds.kernel, &worlds.underpass], &maps)?;
         }
         let len = BATCH.min(order.packets - played);
         let batch = match theme {
@@ -277,7 +280,7 @@ fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report:
 /// A run in which nothing went fast, or some verdict never came, has not looked where it should.
 fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
     let mut missing = String::new();
-    for family in CARRIED {
+    for family in Family::ALL {
         for hook in [Hook::FromPod, Hook::FromWire] {
             let share = verdicts.share(family, hook);
             if share < LEAST_SHARE {
@@ -285,7 +288,7 @@ fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
                 let _ = writeln!(missing, "only {share:.2} of {family} was fast at {hook}");
             }
         }
-        if FAST_ERRORS && tally.fast_errors[family as usize] == 0 {
+        if tally.fast_errors[family as usize] == 0 {
             let family = family.name();
             let _ = writeln!(missing, "no {family} error about a confirmed flow was fast");
         }
@@ -300,11 +303,6 @@ fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
     ensure!(missing.is_empty(), "the run proves too little:\n{missing}");
     Ok(())
 }
-
-/// Families that the datapath carries.
-const CARRIED: [Family; 1] = [Family::V4];
-/// True where ICMP errors about confirmed flows are fast.
-const FAST_ERRORS: bool = false;
 
 /// What was put in.
 #[derive(Debug, Default)]
@@ -340,8 +338,8 @@ impl Tally {
         });
         let _ = write!(
             out,
-            " came out {}, refused by the socket {}",
-            self.outcomes, self.refused
+            " came out {}, refused by the socket {}, fast errors {:?}",
+            self.outcomes, self.refused, self.fast_errors
         );
         out
     }
