@@ -4,7 +4,9 @@
 use super::cast::{Family, Place, UPLINK_MTU, node_addresses};
 use super::dice::Dice;
 use super::flows::{Direction, Flow, Flows};
-use super::frames::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Injection, NEEDS_CSUM, Offload};
+use super::frames::{
+    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, Injection, NEEDS_CSUM, Offload,
+};
 use super::mutate;
 use super::packet::Packet;
 use super::transport::{Checksum, Transport, octets};
@@ -210,20 +212,30 @@ fn offloaded(place: Place, mut packet: Packet, dice: &mut Dice) -> Injection {
     };
     let mut injection = finish(place, &packet, what, dice);
     injection.offload = offload;
-    if dice.once_in(12) {
+    if dice.once_in(8) {
         injection.what.push("odd vnet header");
-        let any = dice.u16();
-        let knob = dice.below(5);
-        let odd = &mut injection.offload;
-        match knob {
-            0 => odd.csum_start = any % 120,
-            1 => odd.csum_offset = any % 120,
-            2 => odd.gso_size = any,
-            3 => odd.hdr_len = any % 200,
-            _ => odd.gso_type = [0, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, 0x81][usize::from(any % 5)],
-        }
+        make_odd(&mut injection.offload, dice);
     }
     injection
+}
+
+fn make_odd(offload: &mut Offload, dice: &mut Dice) {
+    const TYPES: [u8; 6] = [
+        0,
+        GSO_TCPV4,
+        GSO_TCPV4 | GSO_ECN,
+        GSO_TCPV6,
+        GSO_UDP,
+        GSO_UDP_L4,
+    ];
+    let any = dice.u16();
+    match dice.below(5) {
+        0 => offload.csum_start = any % 120,
+        1 => offload.csum_offset = any % 120,
+        2 => offload.gso_size = any,
+        3 => offload.hdr_len = any % 200,
+        _ => offload.gso_type = dice.pick(&TYPES),
+    }
 }
 
 /// So many full segments that a train stays short of 64 KiB.
