@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use underpass_bench::lab::Family;
 use underpass_bench::lab::names;
 use underpass_common::addr::Mac;
 
@@ -58,10 +59,9 @@ impl Place {
 
     /// The pod's address; on the wire that of node2.
     pub fn address(self, family: Family) -> IpAddr {
-        match (self.pod_number(), family) {
-            (Some(pod), Family::V4) => names::pod_address(1, pod).into(),
-            (Some(pod), Family::V6) => v6(OWN_POD_CIDR_V6, 10 + pod as u16).into(),
-            (None, family) => peer_address(family, 2),
+        match self.pod_number() {
+            Some(pod) => names::pod_address(family, 1, pod),
+            None => names::node_address(family, 2),
         }
     }
 
@@ -83,24 +83,6 @@ impl Place {
     }
 }
 
-/// Address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
-
 /// MTU of the pods' side, larger than the uplink's so that the node has reason to complain.
 pub const POD_MTU: u16 = 9000;
 /// MTU of the uplink.
@@ -108,33 +90,15 @@ pub const UPLINK_MTU: u16 = 1500;
 /// MTU of pods 3 and 4.
 pub const SMALL_MTU: u16 = 1300;
 
-/// The node's own podCIDR.
-pub const OWN_POD_CIDR_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 0);
-/// Between the nodes.
-pub const WIRE_CIDR_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x192, 0x168, 0x77, 0, 0, 0, 0);
 /// The default gateway's MAC.
 pub const ROUTER_MAC: Mac = [0x02, 0x52, 0, 0, 0, 0xfe];
 /// Of a station that nobody knows.
 pub const STRANGER_MAC: Mac = [0x02, 0x66, 1, 2, 3, 4];
 
-/// The podCIDR of node `node`.
-pub fn pod_cidr_v6(node: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0xfd00, 0x10, 0x244, node, 0, 0, 0, 0)
-}
-
-/// Host `host` of a /64.
-pub fn v6(network: Ipv6Addr, host: u16) -> Ipv6Addr {
-    let [a, b, c, d, ..] = network.segments();
-    Ipv6Addr::new(a, b, c, d, 0, 0, 0, host)
-}
-
 /// The node's own addresses: whatever carries one of them as its source is made by the node's kernel,
 /// which forwards nothing from them.
 pub fn node_addresses(family: Family) -> [IpAddr; 2] {
-    match family {
-        Family::V4 => [peer_address(family, 1), names::gateway(1).into()],
-        Family::V6 => [peer_address(family, 1), v6(OWN_POD_CIDR_V6, 1).into()],
-    }
+    [names::node_address(family, 1), names::gateway(family, 1)]
 }
 
 /// Pods of other nodes, whom the trie knows.
@@ -144,39 +108,29 @@ pub fn remote_pods(family: Family) -> [IpAddr; 4] {
 }
 
 /// Address `host` in the podCIDR of node `node`.
-pub fn remote(family: Family, node: u16, host: u16) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::new(10, 244, node as u8, host as u8).into(),
-        Family::V6 => v6(pod_cidr_v6(node), host).into(),
+pub fn remote(family: Family, node: usize, host: u8) -> IpAddr {
+    match names::pod_cidr(family, node).network() {
+        IpAddr::V4(network) => {
+            let [a, b, c, _] = network.octets();
+            Ipv4Addr::new(a, b, c, host).into()
+        }
+        IpAddr::V6(network) => {
+            let [a, b, c, d, ..] = network.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, host.into()).into()
+        }
     }
 }
 
 /// Hosts of node3's podCIDR that the node's own routes send elsewhere: to the router, nowhere without a
 /// word, nowhere with a complaint (IPv6).
-pub const OVERRIDDEN: u16 = 99;
-pub const BLACKHOLED: u16 = 77;
-pub const PROHIBITED: u16 = 78;
+pub const OVERRIDDEN: u8 = 99;
+pub const BLACKHOLED: u8 = 77;
+pub const PROHIBITED: u8 = 78;
 
 /// A host of node2's podCIDR to which a rule (`ip rule`) sends pod2's packets by the router.
-pub const RULED: u16 = 12;
+pub const RULED: u8 = 12;
 /// A host of node3's podCIDR whose route changes in the middle of a run.
-pub const REROUTED: u16 = 200;
-
-/// The address of node `node` on the wire.
-pub fn peer_address(family: Family, node: u16) -> IpAddr {
-    match family {
-        Family::V4 => names::node_address(node.into()).into(),
-        Family::V6 => v6(WIRE_CIDR_V6, node).into(),
-    }
-}
-
-/// The default gateway's address.
-pub fn router_address(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => names::OUTSIDE_ADDRESS.into(),
-        Family::V6 => v6(WIRE_CIDR_V6, 254).into(),
-    }
-}
+pub const REROUTED: u8 = 200;
 
 /// Neither pod nor node: behind the default gateway.
 pub fn outside(family: Family) -> [IpAddr; 2] {

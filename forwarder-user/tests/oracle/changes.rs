@@ -1,5 +1,6 @@
-//! What changes in both worlds in the middle of a run, between two batches: the way out that a
-//! confirmed direction has cached is then no longer the kernel's.
+//! What changes in the middle of a run, between two batches. In both worlds: the next hop, so that the
+//! way out that a confirmed direction has cached is no longer the kernel's. In one of them: whether
+//! there is an agent.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use underpass_bench::wait_for;
 use underpass_common::addr::{Mac, ShowMac};
 use underpass_common::route::Route;
 
-use super::cast::{Family, REROUTED, peer_address, remote, router_address};
-use super::world::World;
+use super::cast::{Family, REROUTED, remote};
+use super::worlds::Worlds;
 
 /// CI machines are slow and busy.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -31,44 +32,46 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Makes the next change in all worlds, and waits until the agent has followed.
+    /// Makes the next change, and waits until the agent has followed.
     ///
     /// # Errors
     /// Where it does not follow.
-    pub fn next(&mut self, worlds: [&World; 2], maps: &Maps) -> Result<()> {
-        let lines = match self.made % 2 {
-            0 => self.replace_peer(),
-            _ => self.reroute(),
-        };
+    pub fn next(&mut self, worlds: &mut Worlds) -> Result<()> {
+        let change = self.made % 4;
         self.made += 1;
-        for world in worlds {
-            world.lab.node(1).ip(&lines)?;
-        }
+        let lines = match change {
+            0 => self.replace_peer(),
+            1 => self.reroute(),
+            // What is in the kernel goes on without it.
+            2 => return worlds.kill_agent(),
+            _ => return worlds.restart_agent(),
+        };
+        worlds.ip(&lines)?;
         let what = format!("the agent has followed: {lines}");
-        wait_for(DEADLINE, &what, || self.check(maps))
+        wait_for(DEADLINE, &what, || self.check(&worlds.maps))
     }
 
     fn replace_peer(&mut self) -> String {
         self.is_replaced = !self.is_replaced;
         let mac = ShowMac(self.peer_mac());
         let line = |family| {
-            let (address, uplink) = (peer_address(family, 3), names::UPLINK);
+            let (address, uplink) = (names::node_address(family, 3), names::UPLINK);
             format!("neigh replace {address} lladdr {mac} dev {uplink} nud permanent\n")
         };
-        Family::ALL.map(line).concat()
+        Family::BOTH.map(line).concat()
     }
 
     fn reroute(&mut self) -> String {
         self.is_rerouted = !self.is_rerouted;
         let line = |family| {
-            let (pod, router) = (remote(family, 3, REROUTED), router_address(family));
+            let (pod, router) = (remote(family, 3, REROUTED), names::outside_address(family));
             let uplink = names::UPLINK;
             match self.is_rerouted {
                 true => format!("route add {pod} via {router} dev {uplink}\n"),
                 false => format!("route del {pod}\n"),
             }
         };
-        Family::ALL.map(line).concat()
+        Family::BOTH.map(line).concat()
     }
 
     fn peer_mac(&self) -> Mac {
@@ -89,7 +92,7 @@ impl Changes {
                 .map(|(_, route)| *route)
                 .with_context(|| format!("no route to {address}"))
         };
-        for family in Family::ALL {
+        for family in Family::BOTH {
             let usual = way_to(remote(family, 3, 11))?;
             ensure!(usual.peer_mac == self.peer_mac(), "{usual:?}");
             let rerouted = way_to(remote(family, 3, REROUTED))?;

@@ -62,6 +62,17 @@ impl KernelCounts {
         Ok(Self(counts))
     }
 
+    /// The sum of two.
+    pub fn plus(&self, other: &Self) -> Self {
+        let more = |name: &String| other.0.get(name).copied().unwrap_or_default();
+        let counts = self.0.iter();
+        Self(
+            counts
+                .map(|(name, value)| (name.clone(), value.wrapping_add(more(name))))
+                .collect(),
+        )
+    }
+
     /// What has been added to an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |name: &String| earlier.0.get(name).copied().unwrap_or_default();
@@ -142,7 +153,7 @@ impl Verdicts {
 
     /// In both families together.
     pub fn sum(&self, hook: Hook, verdict: Verdict) -> u64 {
-        let families = Family::ALL.into_iter();
+        let families = Family::BOTH.into_iter();
         families.map(|family| self.of(family, hook, verdict)).sum()
     }
 
@@ -164,14 +175,14 @@ impl Verdicts {
     /// For people.
     pub fn table(&self) -> String {
         let mut out = format!("{:<18}", "verdict");
-        for family in Family::ALL {
+        for family in Family::BOTH {
             for hook in Hook::ALL {
-                let _ = write!(out, "{:>15}", format!("{} {}", family.name(), hook.name()));
+                let _ = write!(out, "{:>15}", format!("{} {}", family, hook.name()));
             }
         }
         for &verdict in Verdict::ALL {
             let _ = write!(out, "\n{:<18}", verdict.name());
-            for family in Family::ALL {
+            for family in Family::BOTH {
                 for hook in Hook::ALL {
                     let _ = write!(out, "{:>15}", self.of(family, hook, verdict));
                 }

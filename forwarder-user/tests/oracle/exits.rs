@@ -39,20 +39,29 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Exits {
     ports: Vec<Port>,
+    /// On the node itself; what they see does not matter.
+    watchers: Vec<Port>,
     sentinels: u64,
 }
 
 impl Exits {
     /// # Errors
     /// Where a port can't be opened.
-    pub fn open(lab: &Lab) -> Result<Self> {
+    pub fn open(lab: &Lab, is_watched: bool) -> Result<Self> {
         let ports = Place::ALL
             .into_iter()
             .map(|place| match place.pod_number() {
                 Some(pod) => Port::open(lab.pod(1, pod), lab.pod(1, pod).interface()),
                 None => Port::open(lab.switch(), lab.node(1).name()),
             });
+        let node = lab.node(1);
+        let interfaces = node.pods().iter().map(|pod| pod.node_veth());
+        let watchers = interfaces
+            .chain([node.uplink()])
+            .filter(|_| is_watched)
+            .map(|interface| Port::open(node, interface));
         Ok(Self {
+            watchers: watchers.collect::<Result<_>>()?,
             ports: ports.collect::<Result<_>>()?,
             sentinels: 0,
         })
@@ -97,6 +106,9 @@ impl Exits {
                 bail!("sentinels came out at {seen:?} only, within {DEADLINE:?}");
             }
             self.catch(number, outcomes, &mut seen)?;
+        }
+        for watcher in &mut self.watchers {
+            while watcher.receive()?.is_some() {}
         }
         for port in &self.ports {
             let lost = port.lost()?;

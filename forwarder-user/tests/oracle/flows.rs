@@ -60,10 +60,7 @@ impl Flows {
     pub fn pick(&mut self, dice: &mut Dice) -> Flow {
         let place = dice.below(POOL);
         if dice.once_in(100) {
-            let family = match self.flows[place].remote {
-                IpAddr::V4(_) => Family::V4,
-                IpAddr::V6(_) => Family::V6,
-            };
+            let family = self.flows[place].family();
             self.flows[place] = Flow::random(family, dice);
         }
         self.flows[place]
@@ -91,10 +88,7 @@ impl Flow {
     }
 
     fn family(&self) -> Family {
-        match self.remote {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
-        }
+        Family::of(self.remote)
     }
 
     /// Where packets of this direction come in.
@@ -166,7 +160,7 @@ fn far_end(family: Family, dice: &mut Dice) -> IpAddr {
         3 => dice.pick(&node_addresses(family)),
         4 => remote(family, 3, dice.pick(&[OVERRIDDEN, BLACKHOLED, PROHIBITED])),
         // A pod of this node that is not there.
-        5 => remote(family, 1, 50 + dice.below(8) as u16),
+        5 => remote(family, 1, 50 + dice.below(8) as u8),
         6 => dice.pick(&special(family)),
         // A peer itself, and a node that nobody knows.
         7 => Place::Wire.address(family),

@@ -22,8 +22,6 @@ pub struct Offload {
 
 pub const NEEDS_CSUM: u8 = 1;
 pub const GSO_TCPV4: u8 = 1;
-/// Fragmentation of a UDP packet, which the kernel itself makes no use of any more.
-pub const GSO_UDP: u8 = 3;
 pub const GSO_TCPV6: u8 = 4;
 pub const GSO_UDP_L4: u8 = 5;
 /// Beside TCP: the first segment has CWR.

@@ -4,9 +4,7 @@
 use super::cast::{Family, Place, UPLINK_MTU, node_addresses};
 use super::dice::Dice;
 use super::flows::{Direction, Flow, Flows};
-use super::frames::{
-    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, Injection, NEEDS_CSUM, Offload,
-};
+use super::frames::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Injection, NEEDS_CSUM, Offload};
 use super::mutate;
 use super::packet::Packet;
 use super::transport::{Checksum, Transport, octets};
@@ -21,7 +19,7 @@ pub struct Generator {
 impl Generator {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let flows = Family::ALL.map(|family| Flows::new(family, &mut dice));
+        let flows = Family::BOTH.map(|family| Flows::new(family, &mut dice));
         Self { dice, flows }
     }
 
@@ -220,14 +218,9 @@ fn offloaded(place: Place, mut packet: Packet, dice: &mut Dice) -> Injection {
 }
 
 fn make_odd(offload: &mut Offload, dice: &mut Dice) {
-    const TYPES: [u8; 6] = [
-        0,
-        GSO_TCPV4,
-        GSO_TCPV4 | GSO_ECN,
-        GSO_TCPV6,
-        GSO_UDP,
-        GSO_UDP_L4,
-    ];
+    // Not type 3, fragments of UDP (UFO): the kernel itself makes none any more, and gives those of
+    // IPv6 an identification by chance.
+    const TYPES: [u8; 5] = [0, GSO_TCPV4, GSO_TCPV4 | GSO_ECN, GSO_TCPV6, GSO_UDP_L4];
     let any = dice.u16();
     match dice.below(5) {
         0 => offload.csum_start = any % 120,

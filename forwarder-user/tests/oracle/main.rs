@@ -18,7 +18,7 @@
 //! change by themselves is held still in both worlds, because one forwarding for both is the point
 //! here: neighbours and bridge entries are fixed, redirects are neither sent nor taken, nothing is
 //! resolved, ICMP has no rate limit, no timer ends within a run. Between batches a peer changes its MAC,
-//! or a route goes elsewhere.
+//! a route goes elsewhere, the agent is killed, or comes back.
 //!
 //! | variable | |
 //! |---|---|
@@ -43,3 +43,4 @@ mod report;
 mod run;
 mod transport;
 mod world;
+mod worlds;

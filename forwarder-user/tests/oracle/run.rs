@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,12 +13,13 @@ use underpass_common::verdict::{Hook, Verdict};
 use super::cast::Family;
 use super::changes::Changes;
 use super::compare::compare;
-use super::counters::{self, KernelCounts, Verdicts};
-use super::exits::{Outcome, pin_to_cpu};
+use super::counters::Verdicts;
+use super::exits::Outcome;
 use super::frames::Injection;
 use super::generate::Generator;
 use super::report;
-use super::world::{Climate, World};
+use super::world::Climate;
+use super::worlds::Worlds;
 
 const BATCH: usize = 250;
 /// Batches between two changes of the worlds.
@@ -148,61 +148,20 @@ fn oracle() -> Result<()> {
     play(&order).with_context(|| format!("to repeat it: {}", order.command()))
 }
 
-/// Both worlds.
-struct Worlds {
-    kernel: World,
-    underpass: World,
-}
-
-impl Worlds {
-    /// Puts a batch into both, side by side.
-    fn play(&mut self, batch: &[Injection]) -> Result<[Vec<Outcome>; 2]> {
-        let played = thread::scope(|threads| {
-            [&mut self.kernel, &mut self.underpass]
-                .into_iter()
-                .enumerate()
-                .map(|(cpu, world)| {
-                    threads.spawn(move || {
-                        pin_to_cpu(cpu)?;
-                        world.exits.play(batch)
-                    })
-                })
-                .collect::<Vec<_>>()
-                .into_iter()
-                .map(|thread| thread.join().expect("no panic"))
-                .collect::<Result<Vec<_>>>()
-        })?;
-        played
-            .try_into()
-            .map_err(|_| anyhow::anyhow!("two worlds have two outcomes"))
-    }
-}
-
 fn play(order: &Order) -> Result<()> {
-    let climate = Climate {
-        rp_filter: (order.seed % 3) as u8,
-    };
-    let mut worlds = Worlds {
-        kernel: World::build(climate)?,
-        underpass: World::build(climate)?,
-    };
-    let (mut agent, maps) = worlds.underpass.start_agent()?;
-    // Reports of groups that were joined have gone out by then.
-    worlds.play(&[])?;
-    let before = [&worlds.kernel, &worlds.underpass].map(KernelCounts::of);
-    let [kernel_before, underpass_before] = before.map(|counts| counts.expect("counters"));
-    let mut verdicts = Verdicts::start(&maps)?;
+    let mut worlds = Worlds::build(Climate::of_seed(order.seed))?;
+    let mut verdicts = Verdicts::start(&worlds.maps)?;
     let mut generator = Generator::new(order.seed);
     let mut tally = Tally::default();
+    let mut changes = Changes::default();
     let start = Instant::now();
     let mut played = 0;
-    let mut changes = Changes::default();
     for (number, (family, theme)) in themes().enumerate() {
         if played >= order.packets {
             break;
         }
         if number % CHANGE_AFTER == CHANGE_AFTER - 1 {
-            changes.next([&worlds.kernel, &worlds.underpass], &maps)?;
+            changes.next(&mut worlds)?;
         }
         let len = BATCH.min(order.packets - played);
         let batch = match theme {
@@ -220,34 +179,27 @@ fn play(order: &Order) -> Result<()> {
         played += batch.len();
         tally.add(&batch, &kernel);
         let fast_before = verdicts.fast(family);
-        verdicts.add(&maps, family)?;
+        verdicts.add(&worlds.maps, family)?;
         if theme == Theme::IcmpErrors {
             tally.fast_errors[family as usize] += verdicts.fast(family) - fast_before;
         }
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs();
     println!("{}\n{}", tally.table(), verdicts.table());
+    let fast = Family::BOTH.map(|family| verdicts.fast(family));
+    worlds.compare_counters(fast)?;
+    // A short run, to repeat something, need not meet everything.
+    if played >= PACKETS {
+        prove(&verdicts, &tally)?;
+    }
     // Past libtest, which shows the output of failed tests only.
     writeln!(
         io::stderr(),
-        "oracle: {played} packets in {seconds:.0} s, no difference, {} of them fast; {}",
-        Family::ALL
-            .map(|family| verdicts.fast(family))
-            .iter()
-            .sum::<u64>(),
+        "oracle: {played} packets in {seconds} s, {} of them fast, no difference: {}",
+        fast.iter().sum::<u64>(),
         order.command()
     )?;
-    ensure!(agent.is_running(), "the agent has ended:\n{}", agent.log());
-    counters::compare(
-        &KernelCounts::of(&worlds.kernel)?.since(&kernel_before),
-        &KernelCounts::of(&worlds.underpass)?.since(&underpass_before),
-        Family::ALL.map(|family| verdicts.fast(family)),
-    )?;
-    // A short run, to repeat something, need not meet everything.
-    match played < PACKETS {
-        true => Ok(()),
-        false => prove(&verdicts, &tally),
-    }
+    Ok(())
 }
 
 /// What a batch is made of.
@@ -260,7 +212,7 @@ enum Theme {
 
 /// One batch after the other, each of one family.
 fn themes() -> impl Iterator<Item = (Family, Theme)> {
-    let of_family = |theme| Family::ALL.map(|family| (family, theme));
+    let of_family = |theme| Family::BOTH.map(|family| (family, theme));
     let mut round = [Theme::Everything; 10];
     round[9] = Theme::IcmpErrors;
     round.into_iter().cycle().flat_map(of_family)
@@ -280,16 +232,15 @@ fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report:
 /// A run in which nothing went fast, or some verdict never came, has not looked where it should.
 fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
     let mut missing = String::new();
-    for family in Family::ALL {
+    for family in Family::BOTH {
         for hook in [Hook::FromPod, Hook::FromWire] {
             let share = verdicts.share(family, hook);
             if share < LEAST_SHARE {
-                let (family, hook) = (family.name(), hook.name());
+                let hook = hook.name();
                 let _ = writeln!(missing, "only {share:.2} of {family} was fast at {hook}");
             }
         }
         if tally.fast_errors[family as usize] == 0 {
-            let family = family.name();
             let _ = writeln!(missing, "no {family} error about a confirmed flow was fast");
         }
     }

@@ -13,7 +13,7 @@ use underpass_common::addr::ShowMac;
 
 use super::cast::{
     BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, RULED, UPLINK_MTU,
-    node_addresses, peer_address, pod_cidr_v6, remote, router_address,
+    node_addresses, remote,
 };
 use super::exits::Exits;
 
@@ -27,6 +27,19 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Climate {
     /// `net.ipv4.conf.all.rp_filter`: distributions have 0, 1 or 2.
     pub rp_filter: u8,
+    /// Somebody watches all of the node's interfaces, as `tcpdump` does: packets are shared then, and
+    /// must be copied before they are changed.
+    pub is_watched: bool,
+}
+
+impl Climate {
+    /// Each in its turn.
+    pub fn of_seed(seed: u64) -> Self {
+        Self {
+            rp_filter: (seed % 3) as u8,
+            is_watched: seed / 3 % 2 == 1,
+        }
+    }
 }
 
 /// Who forwards in a world.
@@ -63,7 +76,7 @@ impl World {
         }
         make_node(lab.node(1), climate)?;
         lab.write_nodes_text(&nodes_file())?;
-        let exits = Exits::open(&lab)?;
+        let exits = Exits::open(&lab, climate.is_watched)?;
         Ok(Self { lab, exits })
     }
 
@@ -79,7 +92,7 @@ impl World {
         let wanted = |family| [2, 3].map(|node| remote(family, node, 11));
         wait_for(DEADLINE, "the agent knows the way to both peers", || {
             let routes = maps.routes()?;
-            for address in Family::ALL.into_iter().flat_map(wanted) {
+            for address in Family::BOTH.into_iter().flat_map(wanted) {
                 ensure!(
                     routes.keys().any(|prefix| prefix.contains(&address)),
                     "none to {address}, of {routes:?}"
@@ -133,7 +146,7 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
         lines!(out, "link set {veth} mtu {mtu}");
         let device = if place == Place::RoutedPod {
             lines!(out, "link set {veth} nomaster");
-            for family in Family::ALL {
+            for family in Family::BOTH {
                 let address = place.address(family);
                 lines!(out, "route add {address} dev {veth}");
             }
@@ -142,7 +155,7 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
             lines!(out, "link set {veth} type bridge_slave learning off",);
             bridge.to_owned()
         };
-        for family in Family::ALL {
+        for family in Family::BOTH {
             let address = place.address(family);
             lines!(
                 out,
@@ -160,17 +173,17 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
                 "addr add {pods}/{len} dev {bridge} nodad",
             );
         }
-        for peer in [2_u16, 3] {
-            let address = peer_address(family, peer);
-            let mac = ShowMac(names::node_mac(peer.into()));
-            let cidr = remote(family, peer, 0);
+        for peer in [2, 3] {
+            let address = names::node_address(family, peer);
+            let mac = ShowMac(names::node_mac(peer));
+            let cidr = names::pod_cidr(family, peer);
             lines!(
                 out,
                 "neigh replace {address} lladdr {mac} dev {uplink} nud permanent",
-                "route add {cidr}/{len} via {address} dev {uplink}",
+                "route add {cidr} via {address} dev {uplink}",
             );
         }
-        let router = router_address(family);
+        let router = names::outside_address(family);
         let mac = ShowMac(ROUTER_MAC);
         // What ip_error() says against a packet has a rate limit of its own, for the whole machine
         // (net/ipv4/route.c).
@@ -194,7 +207,7 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
         );
     }
     node.ip(&out)?;
-    for family in Family::ALL {
+    for family in Family::BOTH {
         // A pod whose packets to one address the kernel sends elsewhere, unlike the trie.
         let (from, to) = (Place::Pod2.address(family), remote(family, 2, RULED));
         let flag = match family {
@@ -300,15 +313,15 @@ fn write_sysctl(path: &str, device: &str, value: &str) -> Result<()> {
 /// Both peers, and this node.
 fn nodes_file() -> String {
     let mut out = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
-    for node in 1..=3_u16 {
-        let [v4, v6] = Family::ALL.map(|family| peer_address(family, node));
-        let (cidr_v4, cidr_v6) = (names::pod_cidr(node.into()), pod_cidr_v6(node));
+    for node in 1..=3 {
+        let [v4, v6] = Family::BOTH.map(|family| names::node_address(family, node));
+        let [cidr_v4, cidr_v6] = Family::BOTH.map(|family| names::pod_cidr(family, node));
         lines!(
             out,
             "- apiVersion: v1",
             "  kind: Node",
             "  metadata: {{name: node{node}}}",
-            "  spec: {{podCIDR: \"{cidr_v4}\", podCIDRs: [\"{cidr_v4}\", \"{cidr_v6}/64\"]}}",
+            "  spec: {{podCIDR: \"{cidr_v4}\", podCIDRs: [\"{cidr_v4}\", \"{cidr_v6}\"]}}",
             "  status: {{addresses: [{{type: InternalIP, address: \"{v4}\"}}, {{type: InternalIP, address: \"{v6}\"}}]}}",
         );
     }
