@@ -29,6 +29,7 @@ pub struct Changes {
     is_replaced: bool,
     /// One of node3's pods is reached by the router.
     is_rerouted: bool,
+    is_marked: bool,
 }
 
 impl Changes {
@@ -48,7 +49,26 @@ impl Changes {
         };
         worlds.ip(&lines)?;
         let what = format!("the agent has followed: {lines}");
-        wait_for(DEADLINE, &what, || self.check(&worlds.maps))
+        wait_for(DEADLINE, &what, || self.check(&worlds.maps))?;
+        self.settle(worlds)
+    }
+
+    /// The agent writes routes first and the generation afterwards, by which flows see that something
+    /// has changed. It does one thing after the other: once it has followed another change, that of a
+    /// route that nobody uses, it is through with the first.
+    fn settle(&mut self, worlds: &Worlds) -> Result<()> {
+        self.is_marked = !self.is_marked;
+        let (marker, router) = (marker(), names::outside_address(Family::V4));
+        let uplink = names::UPLINK;
+        worlds.ip(&match self.is_marked {
+            true => format!("route add {marker} via {router} dev {uplink}\n"),
+            false => format!("route del {marker}\n"),
+        })?;
+        wait_for(DEADLINE, "the agent has followed a marker", || {
+            let route = way_to(&worlds.maps, marker)?;
+            ensure!(route.is_kernels() == self.is_marked, "{route:?}");
+            Ok(())
+        })
     }
 
     fn replace_peer(&mut self) -> String {
@@ -82,22 +102,29 @@ impl Changes {
     }
 
     fn check(&self, maps: &Maps) -> Result<()> {
-        let routes = maps.routes()?;
-        let way_to = |address: IpAddr| -> Result<Route> {
-            let containing = routes
-                .iter()
-                .filter(|(prefix, _)| prefix.contains(&address));
-            let longest = containing.max_by_key(|(prefix, _)| prefix.prefix_len());
-            longest
-                .map(|(_, route)| *route)
-                .with_context(|| format!("no route to {address}"))
-        };
         for family in Family::BOTH {
-            let usual = way_to(remote(family, 3, 11))?;
+            let usual = way_to(maps, remote(family, 3, 11))?;
             ensure!(usual.peer_mac == self.peer_mac(), "{usual:?}");
-            let rerouted = way_to(remote(family, 3, REROUTED))?;
+            let rerouted = way_to(maps, remote(family, 3, REROUTED))?;
             ensure!(rerouted.is_kernels() == self.is_rerouted, "{rerouted:?}");
         }
         Ok(())
     }
+}
+
+/// A pod that nobody sends to.
+fn marker() -> IpAddr {
+    remote(Family::V4, 3, 250)
+}
+
+/// What the trie says.
+fn way_to(maps: &Maps, address: IpAddr) -> Result<Route> {
+    let routes = maps.routes()?;
+    let containing = routes
+        .iter()
+        .filter(|(prefix, _)| prefix.contains(&address));
+    let longest = containing.max_by_key(|(prefix, _)| prefix.prefix_len());
+    longest
+        .map(|(_, route)| *route)
+        .with_context(|| format!("no route to {address}"))
 }

@@ -62,6 +62,11 @@ impl KernelCounts {
         Ok(Self(counts))
     }
 
+    /// One of them; 0 where the kernel has none of that name.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
     /// The sum of two.
     pub fn plus(&self, other: &Self) -> Self {
         let more = |name: &String| other.0.get(name).copied().unwrap_or_default();

@@ -10,6 +10,7 @@ use underpass_bench::Lab;
 use underpass_common::flow::PROTOCOL_UDP;
 
 use super::cast::{Family, Place, outside};
+use super::climate::Climate;
 use super::frames::{Injection, Offload, Seen};
 use super::packet::Packet;
 use super::port::Port;
@@ -47,7 +48,7 @@ pub struct Exits {
 impl Exits {
     /// # Errors
     /// Where a port can't be opened.
-    pub fn open(lab: &Lab, is_watched: bool) -> Result<Self> {
+    pub fn open(lab: &Lab, climate: Climate) -> Result<Self> {
         let ports = Place::ALL
             .into_iter()
             .map(|place| match place.pod_number() {
@@ -58,7 +59,7 @@ impl Exits {
         let interfaces = node.pods().iter().map(|pod| pod.node_veth());
         let watchers = interfaces
             .chain([node.uplink()])
-            .filter(|_| is_watched)
+            .filter(|_| climate.is_watched)
             .map(|interface| Port::open(node, interface));
         Ok(Self {
             watchers: watchers.collect::<Result<_>>()?,

@@ -27,6 +27,7 @@
 
 mod cast;
 mod changes;
+mod climate;
 mod compare;
 mod counters;
 mod decode;

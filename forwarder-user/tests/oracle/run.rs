@@ -12,13 +12,13 @@ use underpass_common::verdict::{Hook, Verdict};
 
 use super::cast::Family;
 use super::changes::Changes;
+use super::climate::Climate;
 use super::compare::compare;
 use super::counters::Verdicts;
 use super::exits::Outcome;
 use super::frames::Injection;
 use super::generate::Generator;
 use super::report;
-use super::world::Climate;
 use super::worlds::Worlds;
 
 const BATCH: usize = 250;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use underpass::datapath::{Maps, Pins};
@@ -15,32 +15,16 @@ use super::cast::{
     BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, RULED, UPLINK_MTU,
     node_addresses, remote,
 };
+use super::climate::Climate;
+use super::counters::KernelCounts;
 use super::exits::Exits;
 
+/// Reports come a few clock ticks after each other.
+const QUIET: Duration = Duration::from_millis(200);
 /// The routing table of a rule.
 const RULE_TABLE: u32 = 100;
 /// CI machines are slow and busy.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// What a world is like, besides what they all have in common.
-#[derive(Clone, Copy, Debug)]
-pub struct Climate {
-    /// `net.ipv4.conf.all.rp_filter`: distributions have 0, 1 or 2.
-    pub rp_filter: u8,
-    /// Somebody watches all of the node's interfaces, as `tcpdump` does: packets are shared then, and
-    /// must be copied before they are changed.
-    pub is_watched: bool,
-}
-
-impl Climate {
-    /// Each in its turn.
-    pub fn of_seed(seed: u64) -> Self {
-        Self {
-            rp_filter: (seed % 3) as u8,
-            is_watched: seed / 3 % 2 == 1,
-        }
-    }
-}
 
 /// Who forwards in a world.
 #[derive(Debug)]
@@ -76,7 +60,7 @@ impl World {
         }
         make_node(lab.node(1), climate)?;
         lab.write_nodes_text(&nodes_file())?;
-        let exits = Exits::open(&lab, climate.is_watched)?;
+        let exits = Exits::open(&lab, climate)?;
         Ok(Self { lab, exits })
     }
 
@@ -105,6 +89,35 @@ impl World {
         Ok((agent, maps))
     }
 
+    /// Waits until the uplink and the pods' bridge carry packets, and until the node has reported the
+    /// groups that it joins then.
+    ///
+    /// # Errors
+    /// Where it goes on and on.
+    pub fn wait_until_quiet(&self) -> Result<()> {
+        let node = self.lab.node(1);
+        let mut last = None;
+        let mut since = Instant::now();
+        wait_for(DEADLINE, "the node reports no more groups", || {
+            let shown = node.run(&["ip", "-json", "link", "show"])?;
+            let links: Vec<serde_json::Value> = serde_json::from_str(&shown)?;
+            let is_up = |name: &str| {
+                let is_it = |link: &&serde_json::Value| link["ifname"] == name;
+                let link = links.iter().find(is_it);
+                link.is_some_and(|link| link["operstate"] == "UP")
+            };
+            for name in [names::UPLINK, names::POD_BRIDGE] {
+                ensure!(is_up(name), "{name} is not up: {shown}");
+            }
+            let reports = KernelCounts::of(self)?.get("Icmp6OutMLDv2Reports");
+            if last != Some(reports) {
+                (last, since) = (Some(reports), Instant::now());
+            }
+            ensure!(since.elapsed() > QUIET, "{reports} so far");
+            Ok(())
+        })
+    }
+
     /// The kernel's own counters of the node: `/proc/net/{snmp,netstat,snmp6}`.
     ///
     /// # Errors
@@ -127,6 +140,9 @@ fn make_wire(lab: &Lab) -> Result<()> {
 }
 
 fn make_node(node: &Host, climate: Climate) -> Result<()> {
+    if climate.is_bridged {
+        bridge_uplink(node)?;
+    }
     still(node)?;
     let rp_filter = climate.rp_filter.to_string();
     node.sysctl("net.ipv4.conf.all.rp_filter", &rp_filter)?;
@@ -229,6 +245,23 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
     }
     let output = node.run_with_input(&["bridge", "-batch", "-"], &entries);
     output.map(drop)
+}
+
+/// Puts a bridge in the uplink's place, under its name and with its MAC.
+fn bridge_uplink(node: &Host) -> Result<()> {
+    let (uplink, mac) = (names::UPLINK, ShowMac(names::node_mac(1)));
+    let family = Family::V4;
+    let (address, len) = (names::node_address(family, 1), names::wire_prefix(family));
+    node.ip(&format!(
+        "link set {uplink} down\n\
+         addr flush dev {uplink}\n\
+         link set {uplink} name port0\n\
+         link add name {uplink} address {mac} type bridge forward_delay 0 mcast_snooping 0\n\
+         link set port0 master {uplink} up\n\
+         link set port0 type bridge_slave learning off\n\
+         addr add {address}/{len} dev {uplink}\n\
+         link set {uplink} up\n"
+    ))
 }
 
 /// Takes away all that the node's kernel would do by a clock or by its own choice.

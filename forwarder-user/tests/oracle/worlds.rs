@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 use underpass::datapath::Maps;
 use underpass_bench::lab::AgentProcess;
 
+use super::climate::Climate;
 use super::counters::{self, KernelCounts};
 use super::exits::{Outcome, pin_to_cpu};
 use super::frames::Injection;
-use super::world::{Climate, World};
+use super::world::World;
 
 pub struct Worlds {
     kernel: World,
@@ -28,7 +29,9 @@ impl Worlds {
         let mut kernel = World::build(climate)?;
         let mut underpass = World::build(climate)?;
         let (agent, maps) = underpass.start_agent()?;
-        // Reports of groups that were joined have gone out by then.
+        for world in [&mut kernel, &mut underpass] {
+            world.wait_until_quiet()?;
+        }
         play([&mut kernel, &mut underpass], &[])?;
         Ok(Self {
             before: [KernelCounts::of(&kernel)?, KernelCounts::of(&underpass)?],

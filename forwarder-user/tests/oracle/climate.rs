@@ -1,0 +1,24 @@
+//! What worlds are like, besides what they all have in common: the seed says it.
+
+#[derive(Clone, Copy, Debug)]
+pub struct Climate {
+    /// `net.ipv4.conf.all.rp_filter`: distributions have 0, 1 or 2.
+    pub rp_filter: u8,
+    /// Somebody watches all of the node's interfaces, as `tcpdump` does: packets are shared then, and
+    /// must be copied before they are changed.
+    pub is_watched: bool,
+    /// The uplink is a bridge, and the interface that leads to the wire its port, as hosts of virtual
+    /// machines have it.
+    pub is_bridged: bool,
+}
+
+impl Climate {
+    /// All combinations in their turn.
+    pub fn of_seed(seed: u64) -> Self {
+        Self {
+            rp_filter: (seed % 3) as u8,
+            is_watched: seed / 3 % 2 == 1,
+            is_bridged: seed / 6 % 2 == 1,
+        }
+    }
+}
