@@ -92,6 +92,7 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         pods.insert(pod.ifindex, pod);
     }
     let own_pod_cidrs = of_full_width(own_pod_cidrs, kernel, &table, &mut problems);
+    let own_pod_cidrs = of_whole_flows(own_pod_cidrs, kernel, &mut problems);
     problems.extend(peers.problems);
     problems.sort();
     Some(Plan {
@@ -187,6 +188,24 @@ fn of_full_width(
         None => true,
     };
     own.into_iter().filter(carried).collect()
+}
+
+/// Leaves out those of our podCIDRs whose family has a policy rule that tells packets of one flow apart:
+/// what the kernel did with one packet says nothing of the next then.
+fn of_whole_flows(mut own: Vec<IpNet>, kernel: &Kernel, problems: &mut Vec<Problem>) -> Vec<IpNet> {
+    for rule in kernel.rules.iter().filter(|rule| rule.splits_flows) {
+        let before = own.len();
+        own.retain(|cidr| cidr.addr().is_ipv6() != rule.is_ipv6);
+        if own.len() < before {
+            let text = format!(
+                "the policy rule \"{}\" tells packets of one flow apart; the traffic of its family \
+                 stays with the kernel",
+                rule.text
+            );
+            problems.push(Problem::new(Subject::OwnNode, text));
+        }
+    }
+    own
 }
 
 #[cfg(any(test, feature = "fuzzing"))]

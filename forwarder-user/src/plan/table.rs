@@ -28,7 +28,9 @@ impl<'a> Table<'a> {
             };
         }
         for same_destination in table.routes.values_mut() {
-            same_destination.sort_by_key(|route| route.priority);
+            // Of one metric there are several where some are for certain packets only (a TOS, a
+            // source): those go before the one for all.
+            same_destination.sort_by_key(|route| (route.priority, route.kind != RouteKind::Other));
         }
         table
     }

@@ -17,9 +17,21 @@ pub struct Kernel {
     pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// Routes of the main table, by destination and metric.
     pub routes: Vec<KernelRoute>,
-    /// Policy rules other than the three that every namespace begins with, one line each. Not
-    /// interpreted: a change of them makes every confirmation doubtful.
-    pub rules: Vec<String>,
+    /// Policy rules other than the three that every namespace begins with. A change of them makes
+    /// every confirmation doubtful.
+    pub rules: Vec<PolicyRule>,
+}
+
+/// A policy rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// The rule in one line, much as `ip rule` shows it.
+    pub text: String,
+    /// Of IPv6, else of IPv4.
+    pub is_ipv6: bool,
+    /// It tells packets of one flow apart: by their TOS, DSCP or flow label, or by what only a newer
+    /// kernel knows. The way of one packet says nothing of the next one's then.
+    pub splits_flows: bool,
 }
 
 /// A network interface.

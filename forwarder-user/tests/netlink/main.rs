@@ -12,7 +12,7 @@ use std::time::Duration;
 use namespace::{Elsewhere, Mirror, in_a_namespace, ip};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::Instant;
-use underpass::world::kernel::{Kernel, KernelRoute, Link, LinkKind, VethPeer};
+use underpass::world::kernel::{Kernel, KernelRoute, Link, LinkKind, PolicyRule, VethPeer};
 use underpass::world::netlink::Event;
 
 fn link<'a>(kernel: &'a Kernel, name: &str) -> Option<&'a Link> {
@@ -231,17 +231,34 @@ fn only_a_change_of_rules_is_reported_as_one() {
         let (_, absorbed) = mirror.absorb(deadline).await?.unwrap();
         assert!(absorbed.changed && absorbed.rules_changed);
         let line = "IPv4 50: from 10.3.0.0/16 fwmark 0x1 lookup 100";
-        assert_eq!(mirror.kernel.rules, [line]);
+        assert_eq!(texts(&mirror.kernel.rules), [line]);
 
         ip("-6 rule add from fd03::/64 lookup 100 pref 60")?;
         let (_, absorbed) = mirror.absorb(deadline).await?.unwrap();
         assert!(absorbed.changed && absorbed.rules_changed);
         let line_v6 = "IPv6 60: from fd03::/64 lookup 100";
-        assert_eq!(mirror.kernel.rules, [line, line_v6]);
+        assert_eq!(texts(&mirror.kernel.rules), [line, line_v6]);
 
         ip("link add br0 type bridge")?;
         let (_, absorbed) = mirror.absorb(deadline).await?.unwrap();
         assert!(absorbed.changed && !absorbed.rules_changed);
         Ok(())
     });
+}
+
+/// Whatever attribute the running kernel has for it.
+#[test]
+fn a_rule_by_tos_splits_flows() {
+    in_a_namespace("a_rule_by_tos_splits_flows", || async {
+        ip("rule add tos 0x10 lookup 100 pref 50")?;
+        ip("rule add ipproto udp lookup 100 pref 60")?;
+        let mirror = Mirror::new().await?;
+        let splits = mirror.kernel.rules.iter().map(|rule| rule.splits_flows);
+        assert_eq!(splits.collect::<Vec<_>>(), [true, false]);
+        Ok(())
+    });
+}
+
+fn texts(rules: &[PolicyRule]) -> Vec<&str> {
+    rules.iter().map(|rule| rule.text.as_str()).collect()
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::world::kernel::PolicyRule;
 
 #[test]
 fn what_is_wrong_with_our_own_node_is_told() {
@@ -78,4 +79,31 @@ fn more_own_pod_cidrs_than_the_datapath_holds_are_told() {
     assert!(
         texts(&plan)[0].contains("spec.podCIDRs has 6 IPv4 CIDRs; only the first 4 are carried")
     );
+}
+
+#[test]
+fn a_rule_that_splits_flows_leaves_its_family_to_the_kernel() {
+    let rule = |is_ipv6| PolicyRule {
+        text: "IPv4 70: from all tos 0x10 lookup 100".to_owned(),
+        is_ipv6,
+        splits_flows: true,
+    };
+    let mut world = dual_stack(2);
+    let whole = planned(&config(), &world);
+    assert_eq!(whole.own_pod_cidrs.len(), 2);
+    for (is_ipv6, left) in [
+        (false, whole.own_pod_cidrs[1]),
+        (true, whole.own_pod_cidrs[0]),
+    ] {
+        world.kernel.rules = vec![rule(is_ipv6)];
+        let plan = planned(&config(), &world);
+        assert_eq!(plan.own_pod_cidrs, [left]);
+        assert_eq!(plan.problems.len(), 1, "{:?}", plan.problems);
+        assert!(plan.problems[0].text.contains("tos 0x10"));
+    }
+    world.kernel.rules = vec![PolicyRule {
+        splits_flows: false,
+        ..rule(false)
+    }];
+    assert_eq!(planned(&config(), &world), whole);
 }

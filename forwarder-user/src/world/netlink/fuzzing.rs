@@ -102,7 +102,7 @@ fn is_read_in_a_dump(bytes: &[u8]) {
         }
         RouteNetlinkMessage::NewRule(message) => {
             // Compared as they are: a rule that is not everywhere must not look like no rule.
-            assert_ne!(rules::line(&message).as_deref(), Some(""));
+            assert!(rules::rule(&message).is_none_or(|rule| !rule.text.is_empty()));
         }
         RouteNetlinkMessage::NewQueueDiscipline(message) => {
             if let Some((ifindex, _)) = decode::qdisc(&message) {

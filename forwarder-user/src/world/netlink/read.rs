@@ -16,7 +16,7 @@ use underpass_common::addr::Mac;
 
 use super::ask::{Failure, or_none};
 use super::{Netlink, decode, device, mirror, rules};
-use crate::world::kernel::{Kernel, KernelRoute, Link, LinkKind, VethPeer};
+use crate::world::kernel::{Kernel, KernelRoute, Link, LinkKind, PolicyRule, VethPeer};
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
@@ -183,8 +183,8 @@ impl Netlink {
         Ok(routes)
     }
 
-    pub(super) async fn read_rules(&self) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
+    pub(super) async fn read_rules(&self) -> Result<Vec<PolicyRule>> {
+        let mut rules = Vec::new();
         for family in FAMILIES {
             let mut request = RuleMessage::default();
             request.header.family = family;
@@ -194,11 +194,11 @@ impl Netlink {
                 if let RouteNetlinkMessage::NewRule(message) = message
                     && message.header.family == family
                 {
-                    lines.extend(rules::line(&message));
+                    rules.extend(rules::rule(&message));
                 }
             }
         }
-        Ok(lines)
+        Ok(rules)
     }
 
     /// Reads the queueing disciplines of all links (the kernel has no way to ask for one link's),

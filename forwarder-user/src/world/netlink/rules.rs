@@ -1,11 +1,15 @@
-//! Policy rules as text: compared, shown, never interpreted.
+//! Policy rules: compared and shown; of what they mean only this is asked, whether they tell packets
+//! of one flow apart.
 
 use std::fmt::Write as _;
 
+use netlink_packet_core::Nla as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{
     RuleAction, RuleAttribute, RuleFlags, RuleMessage, RulePortRange,
 };
+
+use crate::world::kernel::PolicyRule;
 
 /// What every network namespace begins with (net/ipv4/fib_rules.c, net/ipv6/fib6_rules.c).
 const EVERYWHERE: [&str; 5] = [
@@ -16,10 +20,19 @@ const EVERYWHERE: [&str; 5] = [
     "IPv6 32766: from all lookup main",
 ];
 
-/// A rule in one line, much as `ip rule` shows it; `None` for those that are everywhere.
-pub(super) fn line(rule: &RuleMessage) -> Option<String> {
-    let line = text(rule);
-    (!EVERYWHERE.contains(&line.as_str())).then_some(line)
+/// `FRA_DSCP` of the kernel's `include/uapi/linux/fib_rules.h`: the first attribute that netlink's
+/// crate does not know. It and those after it select by DSCP and flow label, as yet.
+const FIRST_UNKNOWN: u16 = 25;
+
+/// A rule; `None` for those that are everywhere.
+pub(super) fn rule(message: &RuleMessage) -> Option<PolicyRule> {
+    let text = text(message);
+    let is_unknown = |attribute: &RuleAttribute| attribute.kind() >= FIRST_UNKNOWN;
+    (!EVERYWHERE.contains(&text.as_str())).then(|| PolicyRule {
+        text,
+        is_ipv6: message.header.family == AddressFamily::Inet6,
+        splits_flows: message.header.tos != 0 || message.attributes.iter().any(is_unknown),
+    })
 }
 
 fn text(rule: &RuleMessage) -> String {

@@ -1,5 +1,6 @@
 //! What a message says.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::AddressFamily::{Bridge, Inet, Inet6};
 use netlink_packet_route::RouteNetlinkMessage::{
@@ -214,10 +215,11 @@ fn only_routes_of_the_main_table_count() {
 #[test]
 fn rules_read_as_people_write_them() {
     for (priority, table) in [(0, 255), (32766, 254), (32767, 253)] {
-        assert_eq!(rules::line(&rule(priority, table, vec![])), None);
+        assert_eq!(rules::rule(&rule(priority, table, vec![])), None);
     }
-    let moved = rules::line(&rule(100, 255, vec![])).unwrap();
-    assert_eq!(moved, "IPv4 100: from all lookup local");
+    let moved = rules::rule(&rule(100, 255, vec![])).unwrap();
+    assert!(!moved.is_ipv6 && !moved.splits_flows);
+    assert_eq!(moved.text, "IPv4 100: from all lookup local");
 
     let mut message = rule(
         50,
@@ -232,7 +234,7 @@ fn rules_read_as_people_write_them() {
     message.header.src_len = 16;
     message.header.flags = RuleFlags::Invert;
     assert_eq!(
-        rules::line(&message).unwrap(),
+        rules::rule(&message).unwrap().text,
         "IPv4 50: not from 10.3.0.0/16 fwmark 0x200 fwmask 0xf00 iif eth1 lookup 1000"
     );
 
@@ -240,8 +242,26 @@ fn rules_read_as_people_write_them() {
     message.header.family = Inet6;
     message.header.dst_len = 8;
     message.header.action = RuleAction::Blackhole;
-    let line = rules::line(&message).unwrap();
-    assert_eq!(line, "IPv6 60: from all to fd00::/8 blackhole");
+    let rule = rules::rule(&message).unwrap();
+    assert_eq!(rule.text, "IPv6 60: from all to fd00::/8 blackhole");
+    assert!(rule.is_ipv6 && !rule.splits_flows);
+}
+
+#[test]
+fn a_rule_that_selects_by_packet_splits_flows() {
+    let mut by_tos = rule(70, 100, vec![]);
+    by_tos.header.tos = 0x10;
+    let dscp = RuleAttribute::Other(DefaultNla::new(25, vec![4]));
+    let by_dscp = rule(70, 100, vec![dscp]);
+    for message in [by_tos, by_dscp] {
+        assert!(rules::rule(&message).unwrap().splits_flows, "{message:?}");
+    }
+    let by_port = RuleAttribute::IpProtocol(6.into());
+    assert!(
+        !rules::rule(&rule(70, 100, vec![by_port]))
+            .unwrap()
+            .splits_flows
+    );
 }
 
 #[test]
