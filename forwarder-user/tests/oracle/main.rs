@@ -15,10 +15,14 @@
 //! ```
 //!
 //! Pods and wire answer nothing; they are where frames are put in and caught. Whatever packets could
-//! change by themselves is held still in both worlds, because one forwarding for both is the point
-//! here: neighbours and bridge entries are fixed, redirects are neither sent nor taken, nothing is
-//! resolved, ICMP has no rate limit, no timer ends within a run. Between batches a peer changes its MAC,
-//! a route goes elsewhere, the agent is killed, or comes back.
+//! change by themselves is held still in both worlds, so that each packet's fate depends on nothing but the
+//! packet: neighbours and bridge entries are fixed, nothing is resolved, redirects are neither sent
+//! nor taken, the node learns no path MTU, ICMP has no rate limit, no timer ends within a run.
+//! Between batches a peer changes its MAC, a route goes elsewhere, the agent is killed, or comes back.
+//!
+//! Where nothing comes out, the kernels' own counters tell whether both have had the packet, and what
+//! they thought of it: all are compared in the end, and only packets that went fast may be missing
+//! from those of forwarding.
 //!
 //! | variable | |
 //! |---|---|

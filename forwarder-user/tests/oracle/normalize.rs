@@ -12,8 +12,9 @@
 //! The `hdr_len` of a segment train says how many of its bytes lie in one piece of memory
 //! (`virtio_net_hdr_from_skb()`); that is no property of the packet.
 //!
-//! Packets that the node forwards never have one of its own addresses as their source: it takes those
-//! for martians.
+//! A packet is taken for the node's own by its source address, from one of the node's MACs. What the
+//! node forwards with such a source is a martian to it in IPv4; in IPv6 it forwards it, and there only
+//! the identification of fragments goes uncompared.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -40,7 +41,7 @@ pub fn normalize(event: &Event) -> Option<Event> {
     if is_group_report(&seen.bytes) {
         return None;
     }
-    if seen.bytes.get(12..14) == Some(&[0x08, 0x00]) && is_from_node(&seen.bytes, Family::V4) {
+    if is_from_node(&seen.bytes, Family::V4) {
         clear(&mut seen.bytes, ETHERNET + 4..ETHERNET + 6);
         clear(&mut seen.bytes, ETHERNET + 10..ETHERNET + 12);
         let icmp = ETHERNET + 4 * usize::from(seen.bytes[ETHERNET] & 0xf);
@@ -51,10 +52,7 @@ pub fn normalize(event: &Event) -> Option<Event> {
             clear(&mut seen.bytes, icmp + 12..icmp + 20);
         }
     }
-    if seen.bytes.get(12..14) == Some(&[0x86, 0xdd])
-        && is_from_node(&seen.bytes, Family::V6)
-        && seen.bytes[ETHERNET + 6] == FRAGMENT
-    {
+    if is_from_node(&seen.bytes, Family::V6) && seen.bytes[ETHERNET + 6] == FRAGMENT {
         clear(&mut seen.bytes, ETHERNET + 44..ETHERNET + 48);
     }
     Some(Event::Out(*place, seen))
@@ -69,6 +67,9 @@ fn clear(frame: &mut [u8], bytes: Range<usize>) {
 }
 
 fn is_from_node(frame: &[u8], family: Family) -> bool {
+    if frame.get(12..14) != Some(&family.ether_type()) || !has_node_mac(frame) {
+        return false;
+    }
     let source = match family {
         Family::V4 => ETHERNET + 12..ETHERNET + 16,
         Family::V6 => ETHERNET + 8..ETHERNET + 24,
@@ -82,20 +83,60 @@ fn is_from_node(frame: &[u8], family: Family) -> bool {
 fn is_group_report(frame: &[u8]) -> bool {
     const IGMP: u8 = 2;
     const REPORTS: [u8; 3] = [131, 132, 143];
-    let is_nodes = Place::ALL
-        .iter()
-        .any(|place| frame.get(6..12) == Some(&place.gateway_mac()));
     let byte = |at: usize| frame.get(ETHERNET + at).copied();
-    let is_v4 = || {
-        frame.get(12..14) == Some(&[0x08, 0x00])
-            && byte(9) == Some(IGMP)
-            && is_from_node(frame, Family::V4)
-    };
+    let is_v4 = || byte(9) == Some(IGMP) && is_from_node(frame, Family::V4);
     let is_v6 = || {
-        frame.get(12..14) == Some(&[0x86, 0xdd])
+        has_node_mac(frame)
+            && frame.get(12..14) == Some(&Family::V6.ether_type())
             && byte(6) == Some(0)
             && frame.get(ETHERNET + 8..ETHERNET + 24) == Some(&[0; 16])
             && byte(48).is_some_and(|kind| REPORTS.contains(&kind))
     };
-    is_nodes && (is_v4() || is_v6())
+    is_v4() || is_v6()
+}
+
+/// True where one of the node's interfaces has sent the frame.
+fn has_node_mac(frame: &[u8]) -> bool {
+    let is = |place: &Place| frame.get(6..12) == Some(&place.gateway_mac());
+    Place::ALL.iter().any(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cast::outside;
+    use super::super::frames::{Offload, Seen};
+    use super::super::packet::Packet;
+    use super::super::transport::Transport;
+    use super::*;
+
+    /// A time-exceeded error with this identification.
+    fn error_from(source: IpAddr, id: u32) -> Option<Event> {
+        let place = Place::Pod1;
+        let transport = Transport::Icmp {
+            kind: 11,
+            code: 0,
+            rest: [0; 4],
+        };
+        let macs = [place.mac(), place.gateway_mac()];
+        let ends = [source, place.address(Family::V4)];
+        let mut packet = Packet::new(macs, ends, transport);
+        packet.id = id;
+        normalize(&Event::Out(
+            place,
+            Seen {
+                bytes: packet.bytes(),
+                offload: Offload::default(),
+                tag: None,
+                packet_type: 0,
+            },
+        ))
+    }
+
+    #[test]
+    fn only_what_the_node_itself_sends_may_differ_in_its_identification() {
+        let [node, _] = node_addresses(Family::V4);
+        assert_eq!(error_from(node, 1), error_from(node, 2));
+        let [router, _] = outside(Family::V4);
+        assert_ne!(error_from(router, 1), error_from(router, 2));
+    }
 }
