@@ -199,6 +199,12 @@ fn offloaded(place: Place, mut packet: Packet, dice: &mut Dice) -> Injection {
         packet.payload.truncate(60_000);
         what.push(mutate::change(&mut packet, dice));
     }
+    let is_odd = dice.once_in(8);
+    if is_odd && dice.once_in(3) {
+        // So that the checksum may belong behind the packet's end.
+        let len = 1 + dice.below(60);
+        packet.trailer = dice.bytes(len);
+    }
     let start = packet.transport_at();
     let offload = Offload {
         flags: NEEDS_CSUM,
@@ -210,7 +216,7 @@ fn offloaded(place: Place, mut packet: Packet, dice: &mut Dice) -> Injection {
     };
     let mut injection = finish(place, &packet, what, dice);
     injection.offload = offload;
-    if dice.once_in(8) {
+    if is_odd {
         injection.what.push("odd vnet header");
         make_odd(&mut injection.offload, dice);
     }

@@ -178,16 +178,16 @@ fn play(order: &Order) -> Result<()> {
         }
         played += batch.len();
         tally.add(&batch, &kernel);
-        let fast_before = verdicts.fast(family);
+        let fast_before = verdicts.past(family).fast;
         verdicts.add(&worlds.maps, family)?;
         if theme == Theme::IcmpErrors {
-            tally.fast_errors[family as usize] += verdicts.fast(family) - fast_before;
+            tally.fast_errors[family as usize] += verdicts.past(family).fast - fast_before;
         }
     }
     let seconds = start.elapsed().as_secs();
     println!("{}\n{}", tally.table(), verdicts.table());
-    let fast = Family::BOTH.map(|family| verdicts.fast(family));
-    worlds.compare_counters(fast)?;
+    let past = Family::BOTH.map(|family| verdicts.past(family));
+    worlds.compare_counters(past)?;
     // A short run, to repeat something, need not meet everything.
     if played >= PACKETS {
         prove(&verdicts, &tally)?;
@@ -196,7 +196,7 @@ fn play(order: &Order) -> Result<()> {
     writeln!(
         io::stderr(),
         "oracle: {played} packets in {seconds} s, {} of them fast, no difference: {}",
-        fast.iter().sum::<u64>(),
+        past.iter().map(|past| past.fast).sum::<u64>(),
         order.command()
     )?;
     Ok(())

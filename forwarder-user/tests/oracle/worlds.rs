@@ -7,7 +7,7 @@ use underpass::datapath::Maps;
 use underpass_bench::lab::AgentProcess;
 
 use super::climate::Climate;
-use super::counters::{self, KernelCounts};
+use super::counters::{self, KernelCounts, Past};
 use super::exits::{Outcome, pin_to_cpu};
 use super::frames::Injection;
 use super::world::World;
@@ -90,17 +90,17 @@ impl Worlds {
         Ok(())
     }
 
-    /// Compares what the kernels have counted. `fast`: packets of each family that have gone past one
+    /// Compares what the kernels have counted. `past`: packets of each family that have gone past one
     /// of them.
     ///
     /// # Errors
     /// Where they differ by anything else.
-    pub fn compare_counters(&self, fast: [u64; 2]) -> Result<()> {
+    pub fn compare_counters(&self, past: [Past; 2]) -> Result<()> {
         let [kernel, underpass] = &self.before;
         counters::compare(
             &KernelCounts::of(&self.kernel)?.since(kernel),
             &KernelCounts::of(&self.underpass)?.since(underpass),
-            fast,
+            past,
         )
     }
 }
