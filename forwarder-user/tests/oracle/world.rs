@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use underpass::datapath::{Maps, Pins};
@@ -16,11 +16,8 @@ use super::cast::{
     node_addresses, remote,
 };
 use super::climate::Climate;
-use super::counters::KernelCounts;
 use super::exits::Exits;
 
-/// Reports come a few clock ticks after each other.
-const QUIET: Duration = Duration::from_millis(200);
 /// The routing table of a rule.
 const RULE_TABLE: u32 = 100;
 /// CI machines are slow and busy.
@@ -89,16 +86,13 @@ impl World {
         Ok((agent, maps))
     }
 
-    /// Waits until the uplink and the pods' bridge carry packets, and until the node has reported the
-    /// groups that it joins then.
+    /// Waits until the uplink and the pods' bridge carry packets.
     ///
     /// # Errors
-    /// Where it goes on and on.
-    pub fn wait_until_quiet(&self) -> Result<()> {
+    /// Where they don't in time.
+    pub fn wait_until_up(&self) -> Result<()> {
         let node = self.lab.node(1);
-        let mut last = None;
-        let mut since = Instant::now();
-        wait_for(DEADLINE, "the node reports no more groups", || {
+        wait_for(DEADLINE, "the node's links are up", || {
             let shown = node.run(&["ip", "-json", "link", "show"])?;
             let links: Vec<serde_json::Value> = serde_json::from_str(&shown)?;
             let is_up = |name: &str| {
@@ -109,11 +103,6 @@ impl World {
             for name in [names::UPLINK, names::POD_BRIDGE] {
                 ensure!(is_up(name), "{name} is not up: {shown}");
             }
-            let reports = KernelCounts::of(self)?.get("Icmp6OutMLDv2Reports");
-            if last != Some(reports) {
-                (last, since) = (Some(reports), Instant::now());
-            }
-            ensure!(since.elapsed() > QUIET, "{reports} so far");
             Ok(())
         })
     }

@@ -28,10 +28,9 @@ impl Worlds {
     pub fn build(climate: Climate) -> Result<Self> {
         let mut kernel = World::build(climate)?;
         let mut underpass = World::build(climate)?;
+        kernel.wait_until_up()?;
+        underpass.wait_until_up()?;
         let (agent, maps) = underpass.start_agent()?;
-        for world in [&mut kernel, &mut underpass] {
-            world.wait_until_quiet()?;
-        }
         play([&mut kernel, &mut underpass], &[])?;
         Ok(Self {
             before: [KernelCounts::of(&kernel)?, KernelCounts::of(&underpass)?],
