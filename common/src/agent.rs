@@ -8,6 +8,9 @@ pub struct Agent {
     pub started_unix_s: u64,
     /// Seconds since the epoch when the nodes were last read without an error; 0: never.
     pub nodes_read_unix_s: u64,
+    /// What the agent made of policy rules, and of routes that lead pods' addresses elsewhere, in one
+    /// number: where it is another one, every flow is confirmed anew.
+    pub routing_digest: u64,
     /// Process id, in the agent's own PID namespace.
     pub pid: u32,
     /// Interface index of the uplink; 0: none found.
@@ -25,4 +28,4 @@ pub struct Agent {
     pub nodes_error: [u8; 512],
 }
 
-const _: () = assert!(size_of::<Agent>() == 32 + 256 + 512);
+const _: () = assert!(size_of::<Agent>() == 40 + 256 + 512);

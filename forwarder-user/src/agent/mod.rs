@@ -109,7 +109,7 @@ impl Agent {
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
-        let reporter = Reporter::new(&config, unix_now());
+        let reporter = Reporter::new(&config, unix_now(), before.routing_digest);
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(node = config.node_name, offload = ?config.offload, "agent started");
@@ -171,10 +171,6 @@ impl Agent {
             .await
         {
             Ok(absorbed) => {
-                if absorbed.rules_changed {
-                    info!("policy rules have changed: every flow is confirmed anew");
-                    self.applier.doubt_confirmations();
-                }
                 if absorbed.changed {
                     self.mark_due(Duration::ZERO);
                 }
@@ -190,9 +186,6 @@ impl Agent {
     async fn resync(&mut self) {
         match self.netlink.read_all().await {
             Ok(kernel) => {
-                if kernel.rules != self.world.kernel.rules {
-                    self.applier.doubt_confirmations();
-                }
                 self.world.kernel = kernel;
                 self.needs_resync = false;
                 self.applier.forget_what_was_written();
@@ -293,6 +286,7 @@ impl Agent {
         let record = self.reporter.record(
             plan.uplink.as_ref().map(|uplink| uplink.ifindex),
             self.liberal.restores(),
+            Some(plan.routing_digest),
         );
         if let Err(error) = self.applier.write_record(&record) {
             warn!("{error:#}");
@@ -311,7 +305,7 @@ impl Agent {
 
     /// The nodes have never been read: `status` should say so.
     fn report_without_plan(&mut self) {
-        let record = self.reporter.record(None, self.liberal.restores());
+        let record = self.reporter.record(None, self.liberal.restores(), None);
         if let Err(error) = self.applier.write_record(&record) {
             warn!("{error:#}");
         }

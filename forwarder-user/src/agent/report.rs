@@ -19,13 +19,14 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter of an agent that starts now.
-    pub fn new(config: &Config, started_unix_s: u64) -> Self {
+    pub fn new(config: &Config, started_unix_s: u64, routing_digest: u64) -> Self {
         let mut node_name = [0; 256];
         put_text(&mut node_name, &config.node_name);
         Self {
             record: Record {
                 started_unix_s,
                 nodes_read_unix_s: 0,
+                routing_digest,
                 pid: std::process::id(),
                 uplink_ifindex: 0,
                 restore_tcp_be_liberal: 0,
@@ -97,8 +98,16 @@ impl Reporter {
         self.record.uplink_ifindex
     }
 
-    /// The record as it stands now.
-    pub fn record(&mut self, uplink_ifindex: Option<u32>, restore_be_liberal: bool) -> Record {
+    /// The record as it stands now. Without a plan there is no digest, and the one that is kept stays.
+    pub fn record(
+        &mut self,
+        uplink_ifindex: Option<u32>,
+        restore_be_liberal: bool,
+        routing_digest: Option<u64>,
+    ) -> Record {
+        if let Some(routing_digest) = routing_digest {
+            self.record.routing_digest = routing_digest;
+        }
         self.record.uplink_ifindex = uplink_ifindex.unwrap_or(0);
         self.record.restore_tcp_be_liberal = u8::from(restore_be_liberal);
         self.record.nodes_error = [0; 512];

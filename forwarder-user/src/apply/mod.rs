@@ -17,7 +17,7 @@ use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
 use crate::config::Config;
 use crate::datapath::attach::Device;
 use crate::datapath::{Attachments, Loaded, Maps};
-use crate::diff::{Actual, Attachment, Changes, KernelRouteChange, RouteChange, diff};
+use crate::diff::{Actual, Attachment, Changes, KernelRouteChange, RouteChange, diff, loses_a_way};
 use crate::plan::{self, Plan};
 use crate::world::Kernel;
 use crate::world::netlink::{Netlink, RouteAdded};
@@ -69,7 +69,7 @@ impl Applier {
     /// Has every flow confirmed again, from the next write of the settings on. Packets that are on
     /// their way through the kernel become strangers to the exits by the new seed: they were routed
     /// as it was before.
-    pub fn doubt_confirmations(&mut self) {
+    fn doubt_confirmations(&mut self) {
         self.settings.epoch = next(self.settings.epoch);
         self.settings.tag_seed = random();
     }
@@ -108,6 +108,12 @@ impl Applier {
         actual.outdated = &actual.attached - &self.current;
 
         let changes = diff(&actual, plan);
+        // 0: this is the first plan of all, and nothing is confirmed yet.
+        let before = self.maps.agent()?.routing_digest;
+        if before != 0 && (plan.routing_digest != before || loses_a_way(&changes, plan)) {
+            info!("the kernel's rules or routes have changed: every flow is confirmed anew");
+            self.doubt_confirmations();
+        }
         let mut failures = Failures::default();
         self.write_pods(&changes, &mut failures);
         self.write_trie(&changes, &mut failures);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use underpass_common::endpoint::Endpoint;
-use underpass_common::peer::Peer;
+use underpass_common::peer::{Peer, PeerState};
 use underpass_common::pod::{Pod, PodState};
 use underpass_common::route::Route;
 use underpass_common::verdict::Hook;
@@ -110,6 +110,19 @@ impl Changes {
             || !self.endpoints_removed.is_empty()
             || self.own_pod_cidrs.is_some()
     }
+}
+
+/// True where the kernel no longer routes a podCIDR to the peer that has it: it may drop what comes from
+/// there, too, so flows must be confirmed anew.
+pub fn loses_a_way(changes: &Changes, plan: &Plan) -> bool {
+    let is_claimed = |prefix: &IpNet| {
+        let mut peers = plan.peers.values();
+        peers.any(|peer| {
+            peer.state == PeerState::KernelRoutesElsewhere && peer.pod_cidrs.contains(prefix)
+        })
+    };
+    let mut routes = changes.routes.iter();
+    routes.any(|change| matches!(change, RouteChange::Remove(prefix) if is_claimed(prefix)))
 }
 
 /// Compares.

@@ -296,3 +296,28 @@ fn a_node_whose_name_no_map_can_hold_has_no_entry() {
     assert_eq!(changes.peers_set.len(), 1);
     assert!(diff(&settled(&plan), &plan).is_empty());
 }
+
+#[test]
+fn a_way_is_lost_where_the_kernel_turns_from_a_peer_that_is_there() {
+    let mut world = world(3);
+    let actual = settled(&planned(&world));
+    let loses = |world: &World| {
+        let plan = planned(world);
+        loses_a_way(&diff(&actual, &plan), &plan)
+    };
+    assert!(!loses(&world));
+    let nodes = world.nodes.clone();
+    world
+        .nodes
+        .as_mut()
+        .unwrap()
+        .retain(|node| node.name != "node-3");
+    assert!(!loses(&world), "a node that goes");
+    world.nodes = nodes;
+    let to_node_3 = net("10.244.3.0/24");
+    world
+        .kernel
+        .routes
+        .retain(|route| route.destination != to_node_3);
+    assert!(loses(&world), "its route");
+}

@@ -2,6 +2,7 @@
 //! like: a pure function.
 
 mod claims;
+mod elsewhere;
 mod overlap;
 mod parse;
 mod peers;
@@ -50,6 +51,9 @@ pub struct Plan {
     pub own_pod_cidrs: Vec<IpNet>,
     /// What became of the other nodes' claims, by node name.
     pub peers: BTreeMap<String, PeerPlan>,
+    /// Policy rules, and routes that lead pods' addresses elsewhere, in one number: where it is
+    /// another one, every flow is to be confirmed anew.
+    pub routing_digest: u64,
     /// What somebody should know, ordered by subject.
     pub problems: Vec<Problem>,
 }
@@ -91,6 +95,15 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         problems.extend(pod.problem());
         pods.insert(pod.ifindex, pod);
     }
+    let places = elsewhere::Places {
+        kernel,
+        table: &table,
+        own_pod_cidrs: &own_pod_cidrs,
+        pods: &pods,
+        peers: &peers.peers,
+        uplink: uplink.as_ref(),
+    };
+    let routing_digest = elsewhere::digest(&kernel.rules, &places.elsewhere());
     let own_pod_cidrs = of_full_width(own_pod_cidrs, kernel, &table, &mut problems);
     let own_pod_cidrs = of_whole_flows(own_pod_cidrs, kernel, &mut problems);
     problems.extend(peers.problems);
@@ -103,6 +116,7 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         pods,
         own_pod_cidrs,
         peers: peers.peers,
+        routing_digest,
         problems,
     })
 }

@@ -135,7 +135,7 @@ pub struct KernelRoute {
 }
 
 /// What a route does with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum RouteKind {
     /// To a gateway, out of an interface.
     Gateway {

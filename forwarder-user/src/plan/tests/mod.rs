@@ -1,4 +1,5 @@
 mod dual_stack;
+mod elsewhere;
 mod mtu;
 mod own_node;
 mod peers;
@@ -14,7 +15,7 @@ use super::fixtures::*;
 use super::*;
 use crate::config::UplinkChoice;
 use crate::world::Node;
-use crate::world::kernel::{KernelRoute, Link, LinkKind, RouteKind, VethPeer};
+use crate::world::kernel::{KernelRoute, Link, LinkKind, PolicyRule, RouteKind, VethPeer};
 use crate::world::netlink::PROTOCOL;
 
 fn planned(config: &Config, world: &World) -> Plan {
