@@ -1,6 +1,5 @@
 //! What changes in the middle of a run, between two batches. In both worlds: the next hop, so that the
-//! way out that a confirmed direction has cached is no longer the kernel's. In one of them: whether
-//! there is an agent.
+//! way out that a confirmed direction has cached is no longer the kernel's, and the uplink's MTU. In one of them: whether there is an agent.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,12 +11,14 @@ use underpass_bench::wait_for;
 use underpass_common::addr::{Mac, ShowMac};
 use underpass_common::route::Route;
 
-use super::cast::{Family, REROUTED, remote};
+use super::cast::{Family, REROUTED, UPLINK_MTU, remote};
 use super::worlds::Worlds;
 
 /// CI machines are slow and busy.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The uplink's smaller MTU.
+const NARROW_MTU: u16 = 1400;
 /// node3's other MAC.
 const OTHER_MAC: Mac = [0x02, 0x4e, 0, 0, 1, 3];
 
@@ -29,6 +30,8 @@ pub struct Changes {
     is_replaced: bool,
     /// One of node3's pods is reached by the router.
     is_rerouted: bool,
+    /// The uplink has a smaller MTU.
+    is_narrow: bool,
     is_marked: bool,
 }
 
@@ -38,13 +41,14 @@ impl Changes {
     /// # Errors
     /// Where it does not follow.
     pub fn next(&mut self, worlds: &mut Worlds) -> Result<()> {
-        let change = self.made % 4;
+        let change = self.made % 5;
         self.made += 1;
         let lines = match change {
             0 => self.replace_peer(),
             1 => self.reroute(),
+            2 => self.narrow(),
             // What is in the kernel goes on without it.
-            2 => return worlds.kill_agent(),
+            3 => return worlds.kill_agent(),
             _ => return worlds.restart_agent(),
         };
         worlds.ip(&lines)?;
@@ -92,6 +96,15 @@ impl Changes {
             }
         };
         Family::BOTH.map(line).concat()
+    }
+
+    fn narrow(&mut self) -> String {
+        self.is_narrow = !self.is_narrow;
+        let mtu = match self.is_narrow {
+            true => NARROW_MTU,
+            false => UPLINK_MTU,
+        };
+        format!("link set {} mtu {mtu}\n", names::UPLINK)
     }
 
     fn peer_mac(&self) -> Mac {
