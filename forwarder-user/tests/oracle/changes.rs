@@ -1,5 +1,6 @@
 //! What changes in the middle of a run, between two batches. In both worlds: the next hop, so that the
-//! way out that a confirmed direction has cached is no longer the kernel's, and the uplink's MTU. In one of them: whether there is an agent.
+//! way out that a confirmed direction has cached is no longer the kernel's; the rules; the uplink's
+//! MTU. In one of them: whether there is an agent.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use underpass_bench::wait_for;
 use underpass_common::addr::{Mac, ShowMac};
 use underpass_common::route::Route;
 
-use super::cast::{Family, REROUTED, UPLINK_MTU, remote};
+use super::cast::{Family, Place, REROUTED, UPLINK_MTU, remote};
 use super::worlds::Worlds;
 
 /// CI machines are slow and busy.
@@ -32,6 +33,8 @@ pub struct Changes {
     is_rerouted: bool,
     /// The uplink has a smaller MTU.
     is_narrow: bool,
+    /// One of the pods may not send to one of node3's.
+    is_forbidden: bool,
     is_marked: bool,
 }
 
@@ -41,14 +44,15 @@ impl Changes {
     /// # Errors
     /// Where it does not follow.
     pub fn next(&mut self, worlds: &mut Worlds) -> Result<()> {
-        let change = self.made % 5;
+        let change = self.made % 6;
         self.made += 1;
         let lines = match change {
             0 => self.replace_peer(),
             1 => self.reroute(),
             2 => self.narrow(),
+            3 => self.forbid(worlds)?,
             // What is in the kernel goes on without it.
-            3 => return worlds.kill_agent(),
+            4 => return worlds.kill_agent(),
             _ => return worlds.restart_agent(),
         };
         worlds.ip(&lines)?;
@@ -105,6 +109,22 @@ impl Changes {
             false => UPLINK_MTU,
         };
         format!("link set {} mtu {mtu}\n", names::UPLINK)
+    }
+
+    /// A rule is no line for both families: `ip` has to be told which.
+    fn forbid(&mut self, worlds: &Worlds) -> Result<String> {
+        self.is_forbidden = !self.is_forbidden;
+        let action = match self.is_forbidden {
+            true => "add",
+            false => "del",
+        };
+        for (family, flag) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+            let (from, to) = (Place::Pod2.address(family), remote(family, 3, 11));
+            let rule = format!("rule {action} from {from} to {to} blackhole");
+            let words: Vec<_> = ["ip", flag].into_iter().chain(rule.split(' ')).collect();
+            worlds.run(&words)?;
+        }
+        Ok(String::new())
     }
 
     fn peer_mac(&self) -> Mac {

@@ -58,6 +58,15 @@ impl Worlds {
         self.underpass.lab.node(1).ip(lines)
     }
 
+    /// Runs a command on both nodes.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn run(&self, command: &[&str]) -> Result<()> {
+        self.kernel.lab.node(1).run(command)?;
+        self.underpass.lab.node(1).run(command).map(drop)
+    }
+
     /// Kills the agent, as a crash would.
     ///
     /// # Errors
