@@ -103,7 +103,12 @@ pub fn node_addresses(family: Family) -> [IpAddr; 2] {
 
 /// Pods of other nodes, whom the trie knows.
 pub fn remote_pods(family: Family) -> [IpAddr; 4] {
-    let pods = [(2, 11), (2, RULED), (3, 11), (3, REROUTED)];
+    let pods = [
+        (2, SOMETIMES_BLACKHOLED),
+        (2, RULED),
+        (3, 11),
+        (3, REROUTED),
+    ];
     pods.map(|(node, host)| remote(family, node, host))
 }
 
@@ -129,6 +134,8 @@ pub const PROHIBITED: u8 = 78;
 
 /// A host of node2's podCIDR to which a rule (`ip rule`) sends pod2's packets by the router.
 pub const RULED: u8 = 12;
+/// A host of node2's podCIDR that has no way to it for a part of a run.
+pub const SOMETIMES_BLACKHOLED: u8 = 11;
 /// A host of node3's podCIDR whose route changes in the middle of a run.
 pub const REROUTED: u8 = 200;
 

@@ -1,6 +1,6 @@
-//! What changes in the middle of a run, between two batches. In both worlds: the next hop, so that the
-//! way out that a confirmed direction has cached is no longer the kernel's; the rules; the uplink's
-//! MTU. In one of them: whether there is an agent.
+//! What changes in the middle of a run, between two batches. In both worlds: the next hop, or
+//! whether there is one, so that the way out that a confirmed direction has cached is no longer the
+//! kernel's; the rules; the uplink's MTU. In one of them: whether there is an agent.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use underpass_bench::wait_for;
 use underpass_common::addr::{Mac, ShowMac};
 use underpass_common::route::Route;
 
-use super::cast::{Family, Place, REROUTED, UPLINK_MTU, remote};
+use super::cast::{Family, Place, REROUTED, SOMETIMES_BLACKHOLED, UPLINK_MTU, remote};
 use super::worlds::Worlds;
 
 /// CI machines are slow and busy.
@@ -35,6 +35,8 @@ pub struct Changes {
     is_narrow: bool,
     /// One of the pods may not send to one of node3's.
     is_forbidden: bool,
+    /// One of node2's pods is reached by nobody.
+    is_blackholed: bool,
     is_marked: bool,
 }
 
@@ -44,15 +46,16 @@ impl Changes {
     /// # Errors
     /// Where it does not follow.
     pub fn next(&mut self, worlds: &mut Worlds) -> Result<()> {
-        let change = self.made % 6;
+        let change = self.made % 7;
         self.made += 1;
         let lines = match change {
             0 => self.replace_peer(),
             1 => self.reroute(),
             2 => self.narrow(),
             3 => self.forbid(worlds)?,
+            4 => self.blackhole(),
             // What is in the kernel goes on without it.
-            4 => return worlds.kill_agent(),
+            5 => return worlds.kill_agent(),
             _ => return worlds.restart_agent(),
         };
         worlds.ip(&lines)?;
@@ -111,6 +114,19 @@ impl Changes {
         format!("link set {} mtu {mtu}\n", names::UPLINK)
     }
 
+    fn blackhole(&mut self) -> String {
+        self.is_blackholed = !self.is_blackholed;
+        let action = match self.is_blackholed {
+            true => "add",
+            false => "del",
+        };
+        let line = |family| {
+            let pod = remote(family, 2, SOMETIMES_BLACKHOLED);
+            format!("route {action} blackhole {pod}\n")
+        };
+        Family::BOTH.map(line).concat()
+    }
+
     /// A rule is no line for both families: `ip` has to be told which.
     fn forbid(&mut self, worlds: &Worlds) -> Result<String> {
         self.is_forbidden = !self.is_forbidden;
@@ -140,6 +156,8 @@ impl Changes {
             ensure!(usual.peer_mac == self.peer_mac(), "{usual:?}");
             let rerouted = way_to(maps, remote(family, 3, REROUTED))?;
             ensure!(rerouted.is_kernels() == self.is_rerouted, "{rerouted:?}");
+            let lost = way_to(maps, remote(family, 2, SOMETIMES_BLACKHOLED))?;
+            ensure!(lost.is_kernels() == self.is_blackholed, "{lost:?}");
         }
         Ok(())
     }

@@ -18,8 +18,8 @@
 //! change by themselves is held still in both worlds, so that each packet's fate depends on nothing but the
 //! packet: neighbours and bridge entries are fixed, nothing is resolved, redirects are neither sent
 //! nor taken, the node learns no path MTU, ICMP has no rate limit, no timer ends within a run.
-//! Between batches a peer changes its MAC, a route goes elsewhere, a rule forbids something, the uplink's
-//! MTU changes, the agent is killed, or comes back.
+//! Between batches a peer changes its MAC, a route goes elsewhere or nowhere, a rule forbids something,
+//! the uplink's MTU changes, the agent is killed, or comes back.
 //!
 //! Where nothing comes out, the kernels' own counters tell whether both have had the packet, and what
 //! they thought of it: all are compared in the end, and only packets that went fast may be missing
