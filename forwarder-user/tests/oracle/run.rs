@@ -50,7 +50,6 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
             Verdict::TcpClosing,
             Verdict::Unconfirmed,
             Verdict::OtherEntrance,
-            Verdict::NoRoute,
             Verdict::TooBig,
         ],
     ),
