@@ -31,6 +31,13 @@ pub fn with_both(scenario: impl Fn(Backend) -> Result<()> + Sync) -> Result<()> 
     })
 }
 
+/// Plays a scenario with rules in iptables and in nftables, and in IPv4 and IPv6: all four side by side.
+pub fn with_both_and_families(
+    scenario: impl Fn(Backend, Family) -> Result<()> + Sync,
+) -> Result<()> {
+    with_families(|family| with_both(|backend| scenario(backend, family)))
+}
+
 /// Plays a scenario for IPv4 and for IPv6, side by side.
 pub fn with_families(scenario: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
     side_by_side(Family::BOTH, |family| {

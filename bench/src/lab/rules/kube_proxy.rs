@@ -159,12 +159,20 @@ fn iptables_service(family: Family, service: &Service) -> String {
         );
     }
     if let Some(node_port) = service.node_port {
+        let masquerade = if service.is_local {
+            // What pods and the node itself ask is taken for the ClusterIP's.
+            format!(
+                "-A KUBE-EXT-{name} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ\n\
+                 -A KUBE-EXT-{name} -s {cluster} -j KUBE-SVC-{name}\n"
+            )
+        } else {
+            format!("-A KUBE-EXT-{name} -j KUBE-MARK-MASQ\n")
+        };
         let _ = write!(
             out,
             ":KUBE-EXT-{name} - [0:0]
 -A KUBE-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j KUBE-EXT-{name}
--A KUBE-EXT-{name} -j KUBE-MARK-MASQ
--A KUBE-EXT-{name} -j KUBE-SVC-{name}
+{masquerade}-A KUBE-EXT-{name} -j KUBE-SVC-{name}
 "
         );
     }
@@ -189,6 +197,11 @@ fn nftables_service(family: Family, service: &Service) -> String {
         );
         choices.push(format!("{index} : goto {chain}"));
     }
+    let masquerade = if service.is_local {
+        "fib saddr type local jump mark-for-masquerade"
+    } else {
+        "jump mark-for-masquerade"
+    };
     let mut out = format!(
         "table {ip} kube-proxy {{
 {endpoints}    chain service-{name} {{
@@ -196,7 +209,7 @@ fn nftables_service(family: Family, service: &Service) -> String {
         numgen random mod {} vmap {{ {} }}
     }}
     chain external-{name} {{
-        jump mark-for-masquerade
+        {masquerade}
         goto service-{name}
     }}
 }}

@@ -12,6 +12,7 @@ pub struct Service {
     pub(super) protocol: Protocol,
     pub(super) address: SocketAddr,
     pub(super) node_port: Option<u16>,
+    pub(super) is_local: bool,
     pub(super) backends: Vec<SocketAddr>,
 }
 
@@ -23,6 +24,7 @@ impl Service {
             protocol,
             address,
             node_port: None,
+            is_local: false,
             backends: Vec::new(),
         }
     }
@@ -38,6 +40,14 @@ impl Service {
     #[must_use]
     pub fn node_port(mut self, port: u16) -> Self {
         self.node_port = Some(port);
+        self
+    }
+
+    /// `externalTrafficPolicy: Local`: what comes by the node's port keeps its source. All pods behind
+    /// the service must be on the node that is asked; on others nobody should ask.
+    #[must_use]
+    pub fn local(mut self) -> Self {
+        self.is_local = true;
         self
     }
 

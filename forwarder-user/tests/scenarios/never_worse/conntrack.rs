@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::{AgentOptions, LabBuilder, Node};
+use underpass_bench::lab::{AgentOptions, Family, LabBuilder, Node};
 use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::flow::confirmed;
 
 use crate::common::{
     self, DEADLINE, Datapath, Ends, answer_to, forget_connections, is_fast, make_fast,
-    start_agents, tcp, tracked, wait_until_untracked, with_both,
+    start_agents, tcp, tracked, wait_until_untracked, with_both, with_both_and_families,
+    with_families, with_families_in_turn,
 };
 
 const PORT: u16 = 8080;
@@ -22,11 +23,11 @@ fn invalid_drop() -> Result<()> {
     if !root_or_skip("invalid_drop") {
         return Ok(());
     }
-    with_both(connections_idle_and_resume)
+    with_both_and_families(connections_idle_and_resume)
 }
 
-fn connections_idle_and_resume(backend: Backend) -> Result<()> {
-    let lab = cluster(backend).build()?;
+fn connections_idle_and_resume(backend: Backend, family: Family) -> Result<()> {
+    let lab = cluster(backend, family).build()?;
     forget_soon(&lab)?;
     // One that was there before the agents: confirmed in mid-stream.
     let _server = TcpEcho::start(lab.pod(2, 1), PORT)?;
@@ -76,8 +77,8 @@ fn opened_again(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn cluster(backend: Backend) -> LabBuilder {
-    let lab = common::lab();
+fn cluster(backend: Backend, family: Family) -> LabBuilder {
+    let lab = common::lab().families(family);
     lab.flannel_rules(true).kube_proxy_rules(backend)
 }
 
@@ -160,7 +161,11 @@ fn closed_mid_stream() -> Result<()> {
     if !root_or_skip("closed_mid_stream") {
         return Ok(());
     }
-    let lab = cluster(Backend::Nftables).build()?;
+    with_families(connection_is_closed)
+}
+
+fn connection_is_closed(family: Family) -> Result<()> {
+    let lab = cluster(Backend::Nftables, family).build()?;
     let _server = TcpEcho::start(lab.pod(2, 1), PORT)?;
     let mut connection = Connection::open(&lab, CLIENT_PORT)?;
     connection.talk()?;
@@ -191,12 +196,13 @@ fn fallback_mid_stream() -> Result<()> {
     if !root_or_skip("fallback_mid_stream") {
         return Ok(());
     }
-    with_both(transfer_falls_back)
+    // In turn: a gigabyte each is much for two cores.
+    with_families_in_turn(|family| with_both(|backend| transfer_falls_back(backend, family)))
 }
 
-fn transfer_falls_back(backend: Backend) -> Result<()> {
+fn transfer_falls_back(backend: Backend, family: Family) -> Result<()> {
     const SIZE: u64 = 1 << 30;
-    let lab = cluster(backend).build()?;
+    let lab = cluster(backend, family).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
     let target = SocketAddr::new(far.address(), PORT);

@@ -1,21 +1,19 @@
 //! Services and host ports, by kube-proxy's and portmap's rules: translated traffic stays with the
 //! kernel, and the direct traffic beside it is fast.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use underpass_bench::lab::rules::{HostPort, Protocol, Service};
-use underpass_bench::lab::{AgentOptions, Host, LabBuilder, Node, Pod};
+use underpass_bench::lab::{AgentOptions, Family, Host, LabBuilder, Node, Pod, names};
 use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
 use crate::common::{
     self, DEADLINE, Datapath, Ends, answer_to, is_fast, make_fast, start_agents, tcp, udp,
-    with_both,
+    with_both_and_families,
 };
 
-const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), 80);
-const NEAR_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 11)), 80);
 const NODE_PORT: u16 = 30_080;
 const NEAR_NODE_PORT: u16 = 30_081;
 const HOST_PORT: u16 = 8000;
@@ -28,24 +26,35 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// Bytes of a transfer.
 const SIZE: u64 = 8 << 20;
 
+/// The ClusterIP of the service with a pod on another node than the client.
+fn vip(family: Family) -> SocketAddr {
+    SocketAddr::new(names::service_address(family, 10), 80)
+}
+
+/// The ClusterIP of the one with a pod beside the client.
+fn near_vip(family: Family) -> SocketAddr {
+    SocketAddr::new(names::service_address(family, 11), 80)
+}
+
 #[test]
 fn clusterip() -> Result<()> {
     if !root_or_skip("clusterip") {
         return Ok(());
     }
-    with_both(|backend| {
-        on_cluster(cluster(backend), |lab| {
+    with_both_and_families(|backend, family| {
+        let (vip, near_vip) = (vip(family), near_vip(family));
+        on_cluster(cluster(backend, family), |lab| {
             let (pod, near, far) = (lab.pod(1, 1), lab.pod(1, 2), lab.pod(2, 1));
             for protocol in PROTOCOLS {
-                lab.add_service(&service("far", protocol, VIP, far))?;
-                lab.add_service(&service("near", protocol, NEAR_VIP, near))?;
+                lab.add_service(&service("far", protocol, vip, far))?;
+                lab.add_service(&service("near", protocol, near_vip, near))?;
             }
-            translated_and_direct(lab, pod, far)?;
-            transfer(pod, far, VIP)?;
+            translated_and_direct(lab, vip, pod, far)?;
+            transfer(pod, far, vip)?;
             // To a pod beside the client, and from the nodes themselves.
             let _servers = Servers::start(near)?;
             for client in [pod as &Host, lab.node(1), lab.node(2)] {
-                converse(client, NEAR_VIP)?;
+                converse(client, near_vip)?;
             }
             Ok(())
         })
@@ -54,13 +63,13 @@ fn clusterip() -> Result<()> {
 
 /// A pod of node 1 talks to one of node 2 by its service, which node 1 translates, and directly, both
 /// at once.
-fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
+fn translated_and_direct(lab: &Lab, vip: SocketAddr, pod: &Pod, far: &Pod) -> Result<()> {
     let servers = Servers::start(far)?;
     let from = |port| SocketAddr::new(pod.address(), port);
     let to = SocketAddr::new(far.address(), PORT);
 
     let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
-    let mut translated = TcpClient::connect_from(pod, TRANSLATED, VIP, DEADLINE)?;
+    let mut translated = TcpClient::connect_from(pod, TRANSLATED, vip, DEADLINE)?;
     make_fast(lab, &tcp(from(DIRECT), to), || {
         translated.echo(b"by the service")?;
         direct.echo(b"directly").map(drop)
@@ -72,7 +81,7 @@ fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
     drop((direct, translated));
 
     let direct = UdpClient::connect_from(pod, DIRECT, to)?;
-    let translated = UdpClient::connect_from(pod, TRANSLATED, VIP)?;
+    let translated = UdpClient::connect_from(pod, TRANSLATED, vip)?;
     make_fast(lab, &udp(from(DIRECT), to), || {
         translated.echo(b"by the service", DEADLINE)?;
         direct.echo(b"directly", DEADLINE).map(drop)
@@ -88,7 +97,7 @@ fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
     ] {
         ensure!(seen_by.contains(&from(TRANSLATED)), "{seen_by:?}");
         // As the pod knows it, and as the wire does.
-        never_confirmed(lab, lab.node(1), &name(from(TRANSLATED), VIP))?;
+        never_confirmed(lab, lab.node(1), &name(from(TRANSLATED), vip))?;
         never_confirmed(lab, lab.node(1), &name(from(TRANSLATED), to))?;
     }
     ensure!(is_fast(lab, &udp(from(DIRECT), to))?, "slow again");
@@ -100,13 +109,13 @@ fn nodeport() -> Result<()> {
     if !root_or_skip("nodeport") {
         return Ok(());
     }
-    with_both(|backend| {
-        on_cluster(cluster(backend), |lab| {
+    with_both_and_families(|backend, family| {
+        on_cluster(cluster(backend, family), |lab| {
             let (near, far) = (lab.pod(1, 1), lab.pod(2, 1));
             for protocol in PROTOCOLS {
-                lab.add_service(&service("far", protocol, VIP, far).node_port(NODE_PORT))?;
-                let near = service("near", protocol, NEAR_VIP, near);
-                lab.add_service(&near.node_port(NEAR_NODE_PORT))?;
+                let service = service("far", protocol, vip(family), far);
+                lab.add_service(&service.node_port(NODE_PORT))?;
+                add_near_service(lab, family, protocol, near, |near| near)?;
             }
             for (pod, port) in [(far, NODE_PORT), (near, NEAR_NODE_PORT)] {
                 // Masqueraded, so the answers come back to the node that has to translate them.
@@ -118,15 +127,53 @@ fn nodeport() -> Result<()> {
     })
 }
 
+/// A service whose pod is on the node that is asked.
+fn add_near_service(
+    lab: &Lab,
+    family: Family,
+    protocol: Protocol,
+    near: &Pod,
+    policy: fn(Service) -> Service,
+) -> Result<()> {
+    let service = service("near", protocol, near_vip(family), near);
+    lab.add_service(&policy(service.node_port(NEAR_NODE_PORT)))
+}
+
+/// `externalTrafficPolicy: Local`: nobody masquerades, and the pod sees who asks.
+#[test]
+fn nodeport_local() -> Result<()> {
+    if !root_or_skip("nodeport_local") {
+        return Ok(());
+    }
+    with_both_and_families(|backend, family| {
+        on_cluster(cluster(backend, family), |lab| {
+            let (near, outside) = (lab.pod(1, 1), lab.outside());
+            for protocol in PROTOCOLS {
+                add_near_service(lab, family, protocol, near, Service::local)?;
+            }
+            let front = SocketAddr::new(lab.node(1).address(), NEAR_NODE_PORT);
+            by_a_node(lab, lab.node(1), front, near)?;
+
+            let servers = Servers::start(near)?;
+            converse(outside, front)?;
+            let outside = names::outside_address(family);
+            for peers in [servers.tcp.peers(), servers.udp.peers()] {
+                ensure!(peers.iter().all(|peer| peer.ip() == outside), "{peers:?}");
+            }
+            Ok(())
+        })
+    })
+}
+
 #[test]
 fn hostport() -> Result<()> {
     if !root_or_skip("hostport") {
         return Ok(());
     }
-    with_both(|backend| {
-        on_cluster(cluster(backend), pod_has_host_port)?;
+    with_both_and_families(|backend, family| {
+        on_cluster(cluster(backend, family), pod_has_host_port)?;
         // Where nobody masquerades node 1 forwards, as it is, what node 2 translates.
-        let bare = cluster(backend).flannel_rules(false);
+        let bare = cluster(backend, family).flannel_rules(false);
         on_cluster(bare, pod_has_host_port).context("without masquerading")
     })
 }
@@ -171,20 +218,20 @@ fn hairpin() -> Result<()> {
     if !root_or_skip("hairpin") {
         return Ok(());
     }
-    with_both(|backend| {
-        on_cluster(cluster(backend), |lab| {
+    with_both_and_families(|backend, family| {
+        on_cluster(cluster(backend, family), |lab| {
             let pod = lab.pod(1, 1);
             for protocol in PROTOCOLS {
-                lab.add_service(&service("own", protocol, VIP, pod))?;
+                lab.add_service(&service("own", protocol, vip(family), pod))?;
             }
             let _servers = Servers::start(pod)?;
-            (0..5).try_for_each(|_| converse(pod, VIP))
+            (0..5).try_for_each(|_| converse(pod, vip(family)))
         })
     })
 }
 
-fn cluster(backend: Backend) -> LabBuilder {
-    let lab = common::lab().pods(2).outside();
+fn cluster(backend: Backend, family: Family) -> LabBuilder {
+    let lab = common::lab().families(family).pods(2).outside();
     lab.flannel_rules(true).kube_proxy_rules(backend)
 }
 

@@ -1,19 +1,18 @@
 //! A tuple that was a direct flow's is a translated one's later: guard 2.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use underpass_bench::lab::rules::{Protocol, Service};
-use underpass_bench::lab::{AgentOptions, Pod};
+use underpass_bench::lab::{AgentOptions, Family, Pod, names};
 use underpass_bench::traffic::{TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
 use crate::common::{
     self, DEADLINE, Datapath, answer_to, forget_connections, make_fast, start_agents, tcp, udp,
-    with_both,
+    with_both_and_families,
 };
 
-const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), 80);
 const PORT: u16 = 8080;
 const CLIENT_PORT: u16 = 41_000;
 
@@ -22,14 +21,14 @@ fn tuple_reuse() -> Result<()> {
     if !root_or_skip("tuple_reuse") {
         return Ok(());
     }
-    with_both(|backend| {
+    with_both_and_families(|backend, family| {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for conntrack in [Conntrack::Remembers, Conntrack::HasForgotten] {
-                direct_and_translated_in_turn(backend, protocol, conntrack)
+                direct_and_translated_in_turn(backend, family, protocol, conntrack)
                     .with_context(|| format!("{protocol}, conntrack {conntrack:?}"))?;
             }
         }
-        a_service_takes_the_address(backend).context("translated where it was direct")
+        a_service_takes_the_address(backend, family).context("translated where it was direct")
     })
 }
 
@@ -44,15 +43,18 @@ enum Conntrack {
 
 fn direct_and_translated_in_turn(
     backend: Backend,
+    family: Family,
     protocol: Protocol,
     conntrack: Conntrack,
 ) -> Result<()> {
+    let vip = SocketAddr::new(names::service_address(family, 10), 80);
     let lab = common::lab()
+        .families(family)
         .flannel_rules(true)
         .kube_proxy_rules(backend)
         .build()?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
-    lab.add_service(&Service::new("one", protocol, VIP).backend(far.address(), PORT))?;
+    lab.add_service(&Service::new("one", protocol, vip).backend(far.address(), PORT))?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let server = Server::start(protocol, far)?;
     let ours = SocketAddr::new(pod.address(), CLIENT_PORT);
@@ -69,7 +71,7 @@ fn direct_and_translated_in_turn(
         direct.end()?;
         between(&lab, conntrack)?;
 
-        let mut translated = Client::connect(protocol, pod, VIP)?;
+        let mut translated = Client::connect(protocol, pod, vip)?;
         (0..5).try_for_each(|_| translated.ask())?;
         for one in [packet, answer_to(&packet)] {
             let fast = translator.sends_fast(&one)? || translator.receives_fast(&one)?;
@@ -89,8 +91,12 @@ fn direct_and_translated_in_turn(
 }
 
 /// The tuple is the same for the pod this time: what it reached directly is a service's now.
-fn a_service_takes_the_address(backend: Backend) -> Result<()> {
-    let lab = common::lab().pods(2).kube_proxy_rules(backend).build()?;
+fn a_service_takes_the_address(backend: Backend, family: Family) -> Result<()> {
+    let lab = common::lab()
+        .families(family)
+        .pods(2)
+        .kube_proxy_rules(backend)
+        .build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far, other) = (lab.pod(1, 1), lab.pod(2, 1), lab.pod(2, 2));
     let servers = (TcpEcho::start(far, PORT)?, TcpEcho::start(other, PORT)?);
