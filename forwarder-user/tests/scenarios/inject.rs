@@ -105,6 +105,30 @@ impl Road {
         })
     }
 
+    /// Sends a packet and waits until it has arrived, however it came.
+    pub fn arrives(&self, packet: &Packet) -> Result<()> {
+        let tuple = self.ends(packet)?;
+        self.forget()?;
+        self.send(packet)?;
+        let came = |frame: &Frame| came_in(frame) && is_of(&frame.bytes, &tuple);
+        self.end.expect(DEADLINE, "a packet", came).map(drop)
+    }
+
+    /// Sends a frame byte by byte and waits until it has arrived: known by what it ends in.
+    pub fn pass_frame(&self, frame: &[u8]) -> Result<Passed> {
+        const KNOWN_BY: usize = 32;
+        self.forget()?;
+        self.start.send(frame)?;
+        let ending = &frame[frame.len() - KNOWN_BY..];
+        let came = |seen: &Frame| {
+            came_in(seen) && seen.bytes.len() == frame.len() && seen.bytes.ends_with(ending)
+        };
+        Ok(Passed {
+            wire: self.wire.expect(DEADLINE, "a frame", came)?.bytes,
+            end: self.end.expect(DEADLINE, "a frame", came)?.bytes,
+        })
+    }
+
     /// Sends a packet that lives too short, and returns who says so.
     pub fn expires_at(&self, packet: &Packet) -> Result<IpAddr> {
         let layout = Layout::of(self.family);

@@ -4,59 +4,72 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family, names};
 use underpass_bench::traffic::{Frame, FrameSocket, TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::addr::Mac;
 
-use crate::common::{self, DEADLINE, Datapath, Ends, NEVER, make_fast, start_agents, tcp, udp};
+use crate::common::{
+    self, DEADLINE, Datapath, Ends, NEVER, make_fast, start_agents, tcp, udp, with_families,
+};
 use crate::inject::is_of;
 
 const PORT: u16 = 5001;
 const CLIENT_PORT: u16 = 41_000;
 
-/// What an administrator may do on node 1 about pod 1 of node 2.
+/// What an administrator may do on node 1 about pod 1 of node 2, as commands of the shell.
 #[derive(Debug)]
 struct Override {
-    set: &'static str,
-    unset: &'static str,
+    set: String,
+    unset: String,
     /// The node that packets go to instead; it forwards them on.
     leads_to: Option<usize>,
 }
 
-const OVERRIDES: [Override; 3] = [
-    Override {
-        set: "route add 10.244.2.11/32 via 192.168.77.3\n",
-        unset: "route del 10.244.2.11/32 via 192.168.77.3\n",
-        leads_to: Some(3),
-    },
-    Override {
-        set: "route add blackhole 10.244.2.11/32\n",
-        unset: "route del blackhole 10.244.2.11/32\n",
-        leads_to: None,
-    },
-    Override {
-        set: "route replace default via 192.168.77.3 table 100\n\
-              rule add to 10.244.2.0/24 lookup 100\n",
-        unset: "rule del to 10.244.2.0/24 lookup 100\n",
-        leads_to: Some(3),
-    },
-];
+fn overrides(family: Family) -> [Override; 3] {
+    let pod = names::pod_address(family, 2, 1);
+    let pods = names::pod_cidr(family, 2);
+    let instead = names::node_address(family, 3);
+    let ip = match family {
+        Family::V4 => "ip -4",
+        Family::V6 => "ip -6",
+    };
+    [
+        Override {
+            set: format!("{ip} route add {pod} via {instead}"),
+            unset: format!("{ip} route del {pod} via {instead}"),
+            leads_to: Some(3),
+        },
+        Override {
+            set: format!("{ip} route add blackhole {pod}"),
+            unset: format!("{ip} route del blackhole {pod}"),
+            leads_to: None,
+        },
+        Override {
+            set: format!(
+                "{ip} route replace default via {instead} table 100
+{ip} rule add to {pods} lookup 100"
+            ),
+            unset: format!("{ip} rule del to {pods} lookup 100"),
+            leads_to: Some(3),
+        },
+    ]
+}
 
 #[test]
 fn kernel_override() -> Result<()> {
     if !root_or_skip("kernel_override") {
         return Ok(());
     }
-    for one in &OVERRIDES {
-        kernel_wins(one).with_context(|| format!("{one:?}"))?;
-    }
-    Ok(())
+    with_families(|family| {
+        let mut overrides = overrides(family).into_iter();
+        overrides.try_for_each(|one| kernel_wins(family, &one).with_context(|| format!("{one:?}")))
+    })
 }
 
-fn kernel_wins(one: &Override) -> Result<()> {
+fn kernel_wins(family: Family, one: &Override) -> Result<()> {
     // Without Flannel's rules, by which node 3 would masquerade what isn't its pods'.
-    let lab = common::lab().nodes(3);
+    let lab = common::lab().families(family).nodes(3);
     let lab = lab.kube_proxy_rules(Backend::Iptables).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let node = lab.node(1);
@@ -70,20 +83,20 @@ fn kernel_wins(one: &Override) -> Result<()> {
     );
 
     // There before the flow, whether the agent has seen it yet or not.
-    node.ip(one.set)?;
+    node.run(&["sh", "-ec", &one.set])?;
     for _ in 0..3 {
         traffic.all_go_to(&instead)?;
         ensure!(!traffic.is_sent_fast()?, "fast the wrong way");
     }
 
-    node.ip(one.unset)?;
+    node.run(&["sh", "-ec", &one.unset])?;
     traffic.make_fast()?;
     traffic.all_go_to(&usual)?;
     let mut connection = traffic.connect()?;
     connection.echo(&[7; 100_000])?;
 
     // In mid-flow: as soon as the agent has seen it.
-    node.ip(one.set)?;
+    node.run(&["sh", "-ec", &one.set])?;
     wait_for(DEADLINE, "the flow takes the other way", || {
         traffic.all_go_to(&instead)
     })?;
@@ -94,7 +107,7 @@ fn kernel_wins(one: &Override) -> Result<()> {
         connection.echo(&[7; 100_000]).context("by the other way")?;
     }
 
-    node.ip(one.unset)?;
+    node.run(&["sh", "-ec", &one.unset])?;
     traffic.make_fast()?;
     traffic.all_go_to(&usual)?;
     connection

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::traffic::{Bulk, Frame, FrameSocket, PacketType, UdpClient, UdpEcho};
 use underpass_bench::{Lab, root_or_skip};
 use underpass_common::flow::{PROTOCOL_TCP, PROTOCOL_UDP};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
-use crate::common::{self, DEADLINE, Datapath, Ends, is_fast, make_fast, start_agents, tcp, udp};
+use crate::common::{
+    self, DEADLINE, Datapath, Ends, is_fast, make_fast, start_agents, tcp, udp, with_families,
+};
 use crate::inject::is_of;
 use crate::transport::internet_checksum;
 
@@ -22,7 +24,11 @@ fn gso() -> Result<()> {
     if !root_or_skip("gso") {
         return Ok(());
     }
-    let lab = common::lab().build()?;
+    with_families(trains_go_fast)
+}
+
+fn trains_go_fast(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     transfer(&lab)?;
     for (node, hook) in [(1, Hook::FromPod), (2, Hook::FromWire)] {
@@ -75,7 +81,11 @@ fn checksum() -> Result<()> {
     if !root_or_skip("checksum") {
         return Ok(());
     }
-    let lab = common::lab().build()?;
+    with_families(checksums_are_filled_in)
+}
+
+fn checksums_are_filled_in(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).build()?;
     // The pods leave checksums to be filled in, and a node's uplink doesn't do that.
     for node in lab.nodes() {
         node.run(&["ethtool", "-K", node.uplink(), "tx", "off"])?;
@@ -137,11 +147,13 @@ impl Checksums {
     }
 }
 
-/// Of UDP or TCP behind a plain IPv4 header (RFC 768, RFC 9293).
+/// Of UDP or TCP behind a plain IP header (RFC 768, RFC 9293, RFC 8200).
 fn has_right_checksum(frame: &[u8]) -> bool {
-    let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    let (addresses, segment) = (&frame[26..34], &frame[34..14 + len]);
-    let protocol = frame[23];
+    let field = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let (protocol, addresses, segment) = match frame[12..14] {
+        [0x08, 0x00] => (frame[23], &frame[26..34], &frame[34..14 + field(16)]),
+        _ => (frame[20], &frame[22..54], &frame[54..54 + field(18)]),
+    };
     assert!([PROTOCOL_TCP, PROTOCOL_UDP].contains(&protocol));
     let mut summed = addresses.to_vec();
     summed.extend([0, protocol]);

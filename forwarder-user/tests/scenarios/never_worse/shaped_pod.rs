@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::traffic::Bulk;
 use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::pod::PodState;
 
-use crate::common::{self, DEADLINE, Datapath, is_fast, start_agents, tcp};
+use crate::common::{self, DEADLINE, Datapath, is_fast, start_agents, tcp, with_families_in_turn};
 
 const PORT: u16 = 5001;
 const SIZE: u64 = 2 << 20;
@@ -21,8 +21,13 @@ fn shaped_pod() -> Result<()> {
     if !root_or_skip("shaped_pod") {
         return Ok(());
     }
-    // Shaped before the agent comes, shaped while its flows are fast, and shaped no more.
-    let lab = common::lab().build()?;
+    // In turn: what is measured is a time.
+    with_families_in_turn(a_limit_is_kept)
+}
+
+/// Shaped before the agent comes, shaped while its flows are fast, and shaped no more.
+fn a_limit_is_kept(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).build()?;
     shape(&lab, "add")?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     ensure!(transfer(&lab)? >= AT_LEAST, "too fast at first");
@@ -50,7 +55,11 @@ fn shaped_pod_by_a_filter() -> Result<()> {
     if !root_or_skip("shaped_pod_by_a_filter") {
         return Ok(());
     }
-    let lab = common::lab().build()?;
+    with_families_in_turn(a_limit_by_a_filter_is_kept)
+}
+
+fn a_limit_by_a_filter_is_kept(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).build()?;
     let node = lab.node(1);
     let veth = node.pods()[0].node_veth();
     let _agents = start_agents(&lab, &AgentOptions::default())?;
