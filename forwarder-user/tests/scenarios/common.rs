@@ -67,6 +67,14 @@ fn side_by_side<T: Send, const N: usize>(
     })
 }
 
+/// What `ip addr add` needs so that an address can be used at once.
+pub fn no_dad(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "",
+        Family::V6 => "nodad",
+    }
+}
+
 /// The order of a lab whose agents run the program under test; of IPv4, until it is told otherwise:
 /// in a lab of one family `address()` and all that is made of it is of that family.
 pub fn lab() -> LabBuilder {

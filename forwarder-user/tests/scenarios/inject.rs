@@ -217,6 +217,14 @@ pub fn is_of(frame: &[u8], tuple: &Ends) -> bool {
     frame.get(12..ETHERNET) == Some(&ether_type) && is_of_ip(&frame[ETHERNET..], tuple)
 }
 
+/// True for a frame with an IP packet for this address.
+pub fn is_for(frame: &[u8], address: IpAddr) -> bool {
+    let family = Family::of(address);
+    let layout = Layout::of(family);
+    frame.get(12..ETHERNET) == Some(&family.ether_type())
+        && layout.address(&frame[ETHERNET..], layout.dst) == Some(address)
+}
+
 fn is_of_ip(packet: &[u8], tuple: &Ends) -> bool {
     let layout = Layout::of(Family::of(tuple.src));
     let transport = packet.get(layout.len(packet)..).unwrap_or_default();

@@ -75,6 +75,11 @@ impl Talk {
         })
     }
 
+    /// Whom the questions go to.
+    pub fn far(&self) -> IpAddr {
+        self.target.ip()
+    }
+
     /// Nobody answers any more.
     pub fn fall_silent(&mut self) {
         self.server = None;

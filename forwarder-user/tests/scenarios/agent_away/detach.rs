@@ -6,32 +6,43 @@ use anyhow::{Result, ensure};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use underpass::datapath::Pins;
 use underpass::datapath::attach::Mechanism;
-use underpass_bench::lab::{AgentOptions, Node};
+use underpass_bench::lab::{AgentOptions, Family, Node, names};
 use underpass_bench::{Backend, root_or_skip, wait_until};
 use underpass_common::verdict::Hook;
 
-use crate::common::{DEADLINE, lab, start_agents};
+use crate::common::{DEADLINE, lab, start_agents, with_families};
 use crate::streams::Traffic;
 
 /// What others have on a node, each of a kind that we have too. The filter leaves every packet to
 /// whoever comes next.
-const OTHERS: &str = "
-    tc qdisc add dev vethpod1 clsact
-    tc filter add dev vethpod1 ingress bpf direct-action bytecode '1,6 0 0 4294967295'
-    ip route add 10.99.0.0/16 via 192.168.77.250 proto 84
-    ip neigh add 192.168.77.250 dev eth0 managed protocol 84
-    ip neigh add 192.168.77.251 lladdr 02:00:00:00:00:01 dev eth0 nud permanent
-";
+fn others(family: Family) -> String {
+    let [route, permanent] = [250, 251].map(|number| names::node_address(family, number));
+    let elsewhere = match family {
+        Family::V4 => "10.99.0.0/16",
+        Family::V6 => "fd00:99::/64",
+    };
+    format!(
+        "tc qdisc add dev vethpod1 clsact
+         tc filter add dev vethpod1 ingress bpf direct-action bytecode '1,6 0 0 4294967295'
+         ip route add {elsewhere} via {route} proto 84
+         ip neigh add {route} dev eth0 managed protocol 84
+         ip neigh add {permanent} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"
+    )
+}
 
 /// Tells what a node's network looks like. Counters, and what else changes by itself, is left out:
 /// of a neighbour only its address and what others want of it.
 const LOOK: &str = "
     ip link show
-    ip route show table all
-    ip rule show
+    ip -4 route show table all
+    ip -6 route show table all
+    ip -4 rule show
+    ip -6 rule show
     ip neigh show | sed -nE 's/ (INCOMPLETE|FAILED|STALE|DELAY|PROBE)//; /managed|PERMANENT/p'
     iptables -S
     iptables -t nat -S
+    ip6tables -S
+    ip6tables -t nat -S
     tc qdisc show
     for device in eth0 vethpod1; do
         tc filter show dev $device ingress
@@ -79,13 +90,18 @@ fn detach() -> Result<()> {
     if !root_or_skip("detach") {
         return Ok(());
     }
+    with_families(nothing_is_left)
+}
+
+fn nothing_is_left(family: Family) -> Result<()> {
     let lab = lab()
+        .families(family)
         .flannel_rules(true)
         .kube_proxy_rules(Backend::Iptables)
         .build()?;
     let mut networks = Vec::new();
     for node in lab.nodes() {
-        node.run(&["sh", "-ec", OTHERS])?;
+        node.run(&["sh", "-ec", &others(family)])?;
         networks.push(network_of(node)?);
     }
     let agents = start_agents(&lab, &AgentOptions::default())?;

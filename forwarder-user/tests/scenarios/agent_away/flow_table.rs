@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass_bench::lab::AgentOptions;
+use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::traffic::{TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, root_or_skip};
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::common::{DEADLINE, Datapath, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, lab, start_agents, with_families_in_turn};
 
 /// Entries of the flow table.
 const ENTRIES: usize = 32;
@@ -25,7 +25,14 @@ fn flow_table_full() -> Result<()> {
     if !root_or_skip("flow_table_full") {
         return Ok(());
     }
-    let lab = lab().kube_proxy_rules(Backend::Iptables).build()?;
+    with_families_in_turn(every_flow_stays_alive)
+}
+
+fn every_flow_stays_alive(family: Family) -> Result<()> {
+    let lab = lab()
+        .families(family)
+        .kube_proxy_rules(Backend::Iptables)
+        .build()?;
     let options = AgentOptions::default().args(["--max-flows", &ENTRIES.to_string()]);
     let _agents = start_agents(&lab, &options)?;
     let (client, server) = (lab.pod(1, 1), lab.pod(2, 1));

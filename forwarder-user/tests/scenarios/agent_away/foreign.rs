@@ -8,22 +8,29 @@ use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 use underpass::datapath::attach::Mechanism;
 use underpass::datapath::{LoadOptions, Maps, Pins, load};
-use underpass_bench::lab::{AgentOptions, Node};
+use underpass_bench::lab::{AgentOptions, Family, Node};
 use underpass_bench::traffic::{UdpClient, UdpEcho};
 use underpass_bench::{Lab, root_or_skip};
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::common::{DEADLINE, Datapath, NEVER, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, NEVER, lab, start_agents, with_families};
 use crate::talk::{Road, Talk};
 
 /// A port that somebody's filter on a pod's veth blocks.
 const BLOCKED: u16 = 7777;
 /// Drops UDP packets to that port and leaves all others to whoever comes next.
-const BLOCK: &str = "
-    tc qdisc add dev vethpod1 clsact
-    tc filter add dev vethpod1 ingress bpf direct-action \
-        bytecode '6,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 7777,6 0 0 2,6 0 0 4294967295'
-";
+fn block(family: Family) -> String {
+    // Where the protocol number stands, and the destination port.
+    let (protocol, port) = match family {
+        Family::V4 => (23, 36),
+        Family::V6 => (20, 56),
+    };
+    format!(
+        "tc qdisc add dev vethpod1 clsact
+         tc filter add dev vethpod1 ingress bpf direct-action bytecode \
+             '6,48 0 0 {protocol},21 0 3 17,40 0 0 {port},21 0 1 {BLOCKED},6 0 0 2,6 0 0 4294967295'"
+    )
+}
 
 /// Programs of somebody else, which count packets and let them pass: ours, from maps of their own
 /// that nobody has switched on.
@@ -129,9 +136,13 @@ fn foreign_programs() -> Result<()> {
     if !root_or_skip("foreign_programs") {
         return Ok(());
     }
-    let lab = lab().build()?;
+    with_families(others_run_before_and_after)
+}
+
+fn others_run_before_and_after(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     let node = lab.node(1);
-    node.run(&["sh", "-ec", BLOCK])?;
+    node.run(&["sh", "-ec", &block(family)])?;
     let mut foreign = Foreign::load(&lab, node)?;
     foreign.attach(node, "vethpod1", Hook::FromPod)?;
     foreign.attach(node, "eth0", Hook::FromWire)?;

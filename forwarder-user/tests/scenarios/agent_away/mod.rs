@@ -4,5 +4,6 @@ mod by_hand;
 mod detach;
 mod flow_table;
 mod foreign;
+mod other_versions;
 mod restarts;
 mod unfit;

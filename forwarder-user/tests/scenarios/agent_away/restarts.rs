@@ -8,11 +8,11 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use underpass::datapath::attach::Mechanism;
 use underpass::datapath::{Pins, load};
 use underpass::inspect::status;
-use underpass_bench::lab::{AgentOptions, Node};
+use underpass_bench::lab::{AgentOptions, Family, Node};
 use underpass_bench::{Backend, Lab, root_or_skip};
 use underpass_common::verdict::Hook;
 
-use crate::common::{DEADLINE, lab, start_agents};
+use crate::common::{DEADLINE, lab, start_agents, with_families};
 use crate::streams::Traffic;
 use crate::talk::{Road, Talk};
 
@@ -32,7 +32,14 @@ fn agent_killed() -> Result<()> {
     if !root_or_skip("agent_killed") {
         return Ok(());
     }
-    let lab = lab().kube_proxy_rules(Backend::Iptables).build()?;
+    with_families(the_fast_path_goes_on)
+}
+
+fn the_fast_path_goes_on(family: Family) -> Result<()> {
+    let lab = lab()
+        .families(family)
+        .kube_proxy_rules(Backend::Iptables)
+        .build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let traffic = Traffic::start(&lab)?;
     let before = roads(&lab)?;
@@ -81,7 +88,14 @@ fn agent_restarted() -> Result<()> {
     if !root_or_skip("agent_restarted") {
         return Ok(());
     }
-    let lab = lab().kube_proxy_rules(Backend::Iptables).build()?;
+    with_families(nothing_is_flushed)
+}
+
+fn nothing_is_flushed(family: Family) -> Result<()> {
+    let lab = lab()
+        .families(family)
+        .kube_proxy_rules(Backend::Iptables)
+        .build()?;
     let node = lab.node(1);
     let pins = Pins::new(lab.bpffs(node));
     let mut agents = start_agents(&lab, &AgentOptions::default())?;

@@ -2,16 +2,21 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use underpass_bench::lab::{AgentOptions, AgentProcess, NodeEntry};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Family, NodeEntry, names};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 
 use super::view::{lines_since, trie, wait_for_no_peer, wait_for_peer};
-use crate::common::{DEADLINE, lab, start_agents};
+use crate::common::{DEADLINE, lab, start_agents, with_families};
 use crate::streams::{expect_unharmed, stream};
 use crate::talk::{Road, Talk};
 
 /// An address that is not on the nodes' segment, so that nobody is looked for there.
-const FAR: &str = "10.99.0.1";
+fn far(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.99.0.1",
+        Family::V6 => "fd00:99::1",
+    }
+}
 
 /// Waits for the one line that tells of a node, with these words about it.
 fn expect_one_line(lab: &Lab, agent: &AgentProcess, since: usize, words: &[&str]) -> Result<()> {
@@ -33,7 +38,11 @@ fn duplicate_podcidr() -> Result<()> {
     if !root_or_skip("duplicate_podcidr") {
         return Ok(());
     }
-    let lab = lab().nodes(3).build()?;
+    with_families(two_nodes_claim_one_range)
+}
+
+fn two_nodes_claim_one_range(family: Family) -> Result<()> {
+    let lab = lab().families(family).nodes(3).build()?;
     let (here, robbed) = (lab.node(1), lab.node(2));
     let agents = start_agents(&lab, &AgentOptions::default())?;
     // The other nodes have no quarrel with this one.
@@ -43,11 +52,13 @@ fn duplicate_podcidr() -> Result<()> {
     beside.wait_for(Road::Fast)?;
 
     let whole = robbed.pod_cidr().to_string();
-    let half = whole.replace(".0/24", ".128/25");
+    let halves = robbed.pod_cidr();
+    let mut halves = halves.subnets(halves.prefix_len() + 1)?;
+    let half = halves.nth(1).context("the second half")?.to_string();
     for claimed in [whole.as_str(), half.as_str()] {
         let stream = stream(&lab, 1, 2)?;
         let since = agents[0].log().len();
-        let robber = NodeEntry::new("robber", claimed, FAR);
+        let robber = NodeEntry::new("robber", claimed, far(family));
         lab.write_nodes_file(&lab.nodes_list().with(robber))?;
 
         // Nobody can tell who is right: the kernel knows.
@@ -90,9 +101,34 @@ const HOSTILE: &str = r#"
     me     10.244.9.0/24   192.168.77.1 status.addresses: InternalIP 192.168.77.1 is also
 "#;
 
+/// The same where it is fd00:10:244::/56.
+const HOSTILE_V6: &str = r#"
+    all    ::/0                  fd00:99::1 spec.podCIDR "::/0" is too large
+    short  fd00::/16             fd00:99::1 spec.podCIDR "fd00::/16" is too large
+    loop   ::1/128               fd00:99::1 spec.podCIDR "::1/128" is no range for pods
+    group  ff0e::/64             fd00:99::1 spec.podCIDR "ff0e::/64" is no range for pods
+    link   fe80::/64             fd00:99::1 spec.podCIDR "fe80::/64" is no range for pods
+    junk   fd00:::/64            fd00:99::1 spec.podCIDR "fd00:::/64" is not a CIDR
+    length fd00:10:244:9::/129   fd00:99::1 spec.podCIDR "fd00:10:244:9::/129" is not a CIDR
+    bits   fd00:10:244:9::1/64   fd00:99::1 spec.podCIDR "fd00:10:244:9::1/64" is not a CIDR
+    far    fd00:172:9::/64       fd00:99::1 spec.podCIDR "fd00:172:9::/64" lies outside the cluster
+    wire   fd00:77::/64          fd00:99::1 spec.podCIDR "fd00:77::/64" lies outside the cluster
+    own    fd00:10:244:1:8000::/65 fd00:99::1 spec.podCIDR fd00:10:244:1:8000::/65 overlaps this node's own
+    name   fd00:10:244:9::/64    rack-three status.addresses: InternalIP "rack-three" is not an IP
+    local  fd00:10:244:9::/64    ::1        status.addresses: InternalIP "::1" is no node's
+    scope  fd00:10:244:9::/64    fe80::9    status.addresses: InternalIP "fe80::9" is no node's
+    mcast  fd00:10:244:9::/64    ff02::1    status.addresses: InternalIP "ff02::1" is no node's
+    me     fd00:10:244:9::/64    fd00:77::1 status.addresses: InternalIP fd00:77::1 is also
+"#;
+
 /// The hostile nodes, each with the one line that tells of it.
-fn hostile() -> Vec<(Value, String)> {
-    let mut all: Vec<_> = HOSTILE
+fn hostile(family: Family) -> Vec<(Value, String)> {
+    let (table, good) = match family {
+        Family::V4 => (HOSTILE, "10.244.9.0/24"),
+        Family::V6 => (HOSTILE_V6, "fd00:10:244:9::/64"),
+    };
+    let far = far(family);
+    let mut all: Vec<_> = table
         .lines()
         .filter_map(|line| {
             let (name, rest) = line.trim().split_once(' ')?;
@@ -103,11 +139,10 @@ fn hostile() -> Vec<(Value, String)> {
         })
         .collect();
     let long = "9".repeat(100_000);
-    let good = "10.244.9.0/24";
     let nameless = json!({"kind": "Node", "spec": {"podCIDR": good}});
     for (node, told) in [
         (
-            node("none", "", FAR),
+            node("none", "", far),
             "node none: spec.podCIDR and spec.podCIDRs are empty",
         ),
         (
@@ -115,18 +150,18 @@ fn hostile() -> Vec<(Value, String)> {
             "node nowhere: status.addresses: no InternalIP",
         ),
         (
-            node("forger", "10.9.0.0/16\nINFO ok", FAR),
+            node("forger", "10.9.0.0/16\nINFO ok", far),
             r#"node forger: spec.podCIDR "10.9.0.0/16\nINFO ok" is not"#,
         ),
         (
-            node("endless", &long, FAR),
+            node("endless", &long, far),
             r#"node endless: spec.podCIDR "999999"#,
         ),
         (
-            node("two\nlines", good, FAR),
+            node("two\nlines", good, far),
             r#"node "two\nlines": metadata.name must be"#,
         ),
-        (node(&long, good, FAR), "\"…: metadata.name must be"),
+        (node(&long, good, far), "\"…: metadata.name must be"),
         (nameless, "metadata.name is missing; left out"),
         (json!(42), "it is a number, not a Node; left out"),
     ] {
@@ -165,9 +200,14 @@ fn hostile_nodes() -> Result<()> {
     if !root_or_skip("hostile_nodes") {
         return Ok(());
     }
-    let lab = lab().build()?;
+    with_families(nobody_believes_them)
+}
+
+fn nobody_believes_them(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     let (here, good) = (lab.node(1), lab.node(2));
-    let options = AgentOptions::default().args(["--cluster-cidr", "10.244.0.0/16"]);
+    let cluster = names::cluster_cidr(family).to_string();
+    let options = AgentOptions::default().args(["--cluster-cidr", &cluster]);
     let mut agents = start_agents(&lab, &options)?;
     // Some claims are about this node: they make the other one doubt it, but not this one the
     // other.
@@ -176,16 +216,22 @@ fn hostile_nodes() -> Result<()> {
     let stream = stream(&lab, 1, 2)?;
     let since = agents[0].log().len();
 
-    let hostile = hostile();
+    let hostile = hostile(family);
     let mut claims: Vec<_> = hostile.iter().map(|(node, _)| node.clone()).collect();
     // Absurdly many, none of them near.
     claims.extend((0..2000).map(|n| {
         let (high, low) = (128 + n / 256, n % 256);
-        node(
-            &format!("many{n}"),
-            &format!("10.244.{high}.{low}/32"),
-            &format!("10.98.{high}.{low}"),
-        )
+        let (pods, address) = match family {
+            Family::V4 => (
+                format!("10.244.{high}.{low}/32"),
+                format!("10.98.{high}.{low}"),
+            ),
+            Family::V6 => (
+                format!("fd00:10:244:{high:x}::{low:x}/128"),
+                format!("fd00:98::{high:x}:{low:x}"),
+            ),
+        };
+        node(&format!("many{n}"), &pods, &address)
     }));
     write_with(&lab, claims)?;
 

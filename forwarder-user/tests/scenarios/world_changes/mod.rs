@@ -6,4 +6,5 @@ mod nodes;
 mod nodes_file;
 mod pods;
 mod routes;
+mod uplink;
 mod view;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass_bench::lab::{AgentOptions, Node};
+use underpass_bench::lab::{AgentOptions, Family, Node};
 use underpass_bench::traffic::announce;
 use underpass_bench::traffic::{FrameSocket, PacketType, Ping};
 use underpass_bench::{Lab, root_or_skip, wait_for};
@@ -13,23 +13,37 @@ use underpass_common::addr::{Mac, ShowMac};
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::view::wait_for_peer;
-use crate::common::{DEADLINE, Datapath, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, lab, start_agents, with_families};
+use crate::inject::is_for;
 use crate::talk::{Road, Talk};
 
-/// ICMP type and code (RFC 792).
-const HOST_UNREACHABLE: (u8, u8) = (3, 1);
+/// ICMP type and code (RFC 792, RFC 4443): host, or address, unreachable.
+fn unreachable(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (3, 1),
+        Family::V6 => (1, 3),
+    }
+}
+
 const NEW_MAC: Mac = [0x02, 0x4e, 0, 0, 1, 2];
 
 /// Makes a node soon doubt its neighbours, and soon give them up. What cannot be hastened here is
 /// how often the kernel looks after the entries that it is asked to keep: 5 s, for all namespaces.
-fn doubt_neighbours_soon(node: &Node) -> Result<()> {
-    node.sysctls(&[
-        ("net.ipv4.neigh.eth0.base_reachable_time_ms", "200"),
-        ("net.ipv4.neigh.eth0.delay_first_probe_time", "0"),
-        ("net.ipv4.neigh.eth0.retrans_time_ms", "50"),
-        ("net.ipv4.neigh.eth0.ucast_solicit", "2"),
-        ("net.ipv4.neigh.eth0.mcast_solicit", "3"),
-    ])
+fn doubt_neighbours_soon(node: &Node, family: Family) -> Result<()> {
+    let ip = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    for (key, value) in [
+        ("base_reachable_time_ms", "200"),
+        ("delay_first_probe_time", "0"),
+        ("retrans_time_ms", "50"),
+        ("ucast_solicit", "2"),
+        ("mcast_solicit", "3"),
+    ] {
+        node.sysctl(&format!("net.{ip}.neigh.eth0.{key}"), value)?;
+    }
+    Ok(())
 }
 
 /// The MAC that a node's trie has for another node's pods.
@@ -53,7 +67,7 @@ fn expect_macs(talk: &Talk, node: &Node, to: Mac, from: Mac) -> Result<()> {
     let wire = FrameSocket::open(node, node.uplink())?;
     ensure!(talk.road()? == Road::Fast);
     let frame = wire.expect(Duration::from_secs(5), "a question leaves", |frame| {
-        frame.packet_type == PacketType::Outgoing && frame.bytes[12..14] == [0x08, 0x00]
+        frame.packet_type == PacketType::Outgoing && is_for(&frame.bytes, talk.far())
     })?;
     assert_eq!(
         ShowMac(to).to_string(),
@@ -71,16 +85,18 @@ fn peer_mac_changed() -> Result<()> {
     if !root_or_skip("peer_mac_changed") {
         return Ok(());
     }
-    thread::scope(|threads| {
-        let silent = threads.spawn(silent);
-        announced().context("with a gratuitous ARP")?;
-        let silent = silent.join().unwrap_or_else(|cause| resume_unwind(cause));
-        silent.context("without a gratuitous ARP")
+    with_families(|family| {
+        thread::scope(|threads| {
+            let silent = threads.spawn(|| silent(family));
+            announced(family).context("with a gratuitous ARP or an unsolicited advertisement")?;
+            let silent = silent.join().unwrap_or_else(|cause| resume_unwind(cause));
+            silent.context("without one")
+        })
     })
 }
 
-fn announced() -> Result<()> {
-    let lab = lab().build()?;
+fn announced(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     let _agents = start_agents(&lab, &AgentOptions::default())?;
     let (here, there) = (lab.node(1), lab.node(2));
     let talk = Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
@@ -88,7 +104,7 @@ fn announced() -> Result<()> {
     expect_macs(&talk, here, there.mac(), here.mac())?;
 
     there.ip(&format!("link set eth0 address {}", ShowMac(NEW_MAC)))?;
-    announce(there, "eth0", there.ipv4(), NEW_MAC)?;
+    announce(there, "eth0", there.address(), NEW_MAC)?;
 
     wait_for_mac_in_trie(&lab, here, there, NEW_MAC)?;
     talk.wait_for(Road::Fast)?;
@@ -101,16 +117,16 @@ fn announced() -> Result<()> {
 
 /// The peer is a node without an agent and with a fixed neighbour entry: it never asks for anything
 /// by ARP, from which one could learn where it is now.
-fn silent() -> Result<()> {
-    let lab = lab().build()?;
+fn silent(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     let (here, there) = (lab.node(1), lab.node(2));
     let fixed = format!(
         "neigh replace {} lladdr {} dev eth0 nud permanent\n",
-        here.ipv4(),
+        here.address(),
         ShowMac(here.mac())
     );
     there.ip(&fixed)?;
-    doubt_neighbours_soon(here)?;
+    doubt_neighbours_soon(here, family)?;
     let mut agent = lab.start_agent(here, &AgentOptions::default())?;
     agent.wait_ready(DEADLINE)?;
     let talk = Talk::watched_at(&lab, &[here], lab.pod(1, 1), lab.pod(2, 1))?;
@@ -134,9 +150,13 @@ fn neighbour_failed() -> Result<()> {
     if !root_or_skip("neighbour_failed") {
         return Ok(());
     }
-    let lab = lab().nodes(3).build()?;
+    with_families(a_neighbour_fails)
+}
+
+fn a_neighbour_fails(family: Family) -> Result<()> {
+    let lab = lab().families(family).nodes(3).build()?;
     let here = lab.node(1);
-    doubt_neighbours_soon(here)?;
+    doubt_neighbours_soon(here, family)?;
     let _agents = start_agents(&lab, &AgentOptions::default())?;
     let talk = Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
     let beside = Talk::new(&lab, lab.pod(1, 1), lab.pod(3, 1))?;
@@ -165,7 +185,7 @@ fn neighbour_failed() -> Result<()> {
     let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
     let told = ping.run(lab.pod(1, 1))?.errors;
     let told: Vec<_> = told.iter().map(|error| (error.kind, error.code)).collect();
-    assert_eq!(told, [HOST_UNREACHABLE]);
+    assert_eq!(told, [unreachable(family)]);
 
     lab.switch().ip("link set node2 up")?;
     wait_for_peer(&lab, here, "node2", "ready")?;

@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use underpass::datapath::Pins;
 use underpass::inspect::status;
-use underpass_bench::lab::{AgentOptions, AgentProcess};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Family};
 use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
 
 use super::view::{lines_since, wait_for_line};
-use crate::common::{DEADLINE, lab, start_agents};
+use crate::common::{DEADLINE, lab, start_agents, with_families};
 use crate::talk::{Road, Talk};
 
 /// What an agent says when a file that it could not read is good again.
@@ -91,7 +91,11 @@ fn file_broken() -> Result<()> {
     if !root_or_skip("file_broken") {
         return Ok(());
     }
-    let lab = lab().build()?;
+    with_families(the_last_good_nodes_stay)
+}
+
+fn the_last_good_nodes_stay(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     let mut agents = start_agents(&lab, &AgentOptions::default())?;
     let talk = Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?;
     talk.wait_for(Road::Fast)?;
@@ -118,7 +122,11 @@ fn file_broken_at_start() -> Result<()> {
     if !root_or_skip("file_broken_at_start") {
         return Ok(());
     }
-    let lab = lab().build()?;
+    with_families(nothing_is_set_up_before_a_good_one)
+}
+
+fn nothing_is_set_up_before_a_good_one(family: Family) -> Result<()> {
+    let lab = lab().families(family).build()?;
     fs::remove_file(lab.nodes_file())?;
     let mut agents = [
         lab.start_agent(lab.node(1), &AgentOptions::default())?,

@@ -1,28 +1,29 @@
 //! A pod goes, and another comes in its place: with its address, with its veth's name or index.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use underpass_bench::lab::{AgentOptions, Node, Pod, PodPlan};
+use underpass_bench::lab::{AgentOptions, Family, Node, Pod, PodPlan};
 use underpass_bench::traffic::{Frame, FrameSocket, PacketType};
 use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
 use underpass_common::pod::PodState;
 use underpass_common::verdict::Hook;
 
-use crate::common::{DEADLINE, Datapath, lab, start_agents};
+use crate::common::{DEADLINE, Datapath, lab, start_agents, with_families};
+use crate::inject::is_for;
 use crate::talk::{Road, Talk};
 
 /// Sees what reaches a pod that is meant for another.
 struct Bystander {
     socket: FrameSocket,
-    meant_for: [u8; 4],
+    meant_for: IpAddr,
 }
 
 impl Bystander {
-    fn new(pod: &Pod, meant_for: Ipv4Addr) -> Result<Self> {
+    fn new(pod: &Pod, meant_for: IpAddr) -> Result<Self> {
         Ok(Self {
             socket: FrameSocket::open(pod, pod.interface())?,
-            meant_for: meant_for.octets(),
+            meant_for,
         })
     }
 
@@ -30,8 +31,7 @@ impl Bystander {
     /// pod sees, and the kernel's doing. What was redirected into the pod is taken for its own.
     fn expect_nothing(&self) -> Result<()> {
         let is_misled = |frame: &Frame| {
-            frame.packet_type == PacketType::Host
-                && frame.bytes.get(30..34) == Some(&self.meant_for)
+            frame.packet_type == PacketType::Host && is_for(&frame.bytes, self.meant_for)
         };
         let misled = self.socket.drain(is_misled)?;
         ensure!(
@@ -90,11 +90,15 @@ fn pod_recreated() -> Result<()> {
     if !root_or_skip("pod_recreated") {
         return Ok(());
     }
-    let lab = lab().pods(2).build()?;
+    with_families(nobody_gets_what_is_meant_for_another)
+}
+
+fn nobody_gets_what_is_meant_for_another(family: Family) -> Result<()> {
+    let lab = lab().families(family).pods(2).build()?;
     let node = lab.node(1);
     let mut agents = start_agents(&lab, &AgentOptions::default())?;
     let mut pod = lab.pod(1, 1).clone();
-    let bystander = Bystander::new(lab.pod(1, 2), pod.ipv4())?;
+    let bystander = Bystander::new(lab.pod(1, 2), pod.address())?;
     let mut talk = Talk::new(&lab, lab.pod(2, 1), &pod)?;
     talk.wait_for(Road::Fast)?;
 
@@ -125,7 +129,7 @@ fn pod_recreated() -> Result<()> {
     lab.remove_pod(&pod)?;
     wait_until_forgotten(&lab, node, &pod)?;
     let heir = lab.add_pod(PodPlan::new(1, 3).veth_ifindex(first_index))?;
-    let at_heir = Bystander::new(&heir, pod.ipv4())?;
+    let at_heir = Bystander::new(&heir, pod.address())?;
     wait_until_attached(&lab, node, &heir)?;
     ask_many_times(&lab, node, &talk)?;
     at_heir.expect_nothing()?;
@@ -142,7 +146,7 @@ fn pod_recreated() -> Result<()> {
     let heir = lab.add_pod(PodPlan::new(1, 4).veth_ifindex(index))?;
     let mut agent = lab.start_agent(node, &AgentOptions::default())?;
     agent.wait_ready(DEADLINE)?;
-    let at_heir = Bystander::new(&heir, pod.ipv4())?;
+    let at_heir = Bystander::new(&heir, pod.address())?;
     ask_many_times(&lab, node, &talk)?;
     at_heir.expect_nothing()?;
     Talk::new(&lab, lab.pod(2, 1), &heir)?.wait_for(Road::Fast)?;

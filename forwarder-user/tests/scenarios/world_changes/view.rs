@@ -1,7 +1,7 @@
 //! What an agent makes of the world, as its maps and its log tell it.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -45,7 +45,7 @@ pub fn trie(lab: &Lab, node: &Node) -> Result<BTreeSet<IpNet>> {
 }
 
 /// True where the kernel of a node is asked to keep this neighbour resolved.
-pub fn is_kept_fresh(node: &Node, neighbour: Ipv4Addr) -> Result<bool> {
+pub fn is_kept_fresh(node: &Node, neighbour: IpAddr) -> Result<bool> {
     let shown = node.run(&["ip", "neigh", "show", "to", &neighbour.to_string()])?;
     Ok(shown.contains(" managed "))
 }
