@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use underpass_bench::lab::{AgentOptions, Family, Node, NodeEntry, names};
@@ -122,23 +122,43 @@ fn more_happens_than_is_heard(family: Family) -> Result<()> {
     talk.wait_for(Road::Fast)
 }
 
-/// Thousands of events: routes that have nothing to do with pods come and go.
+/// Routes that have nothing to do with pods come and go, until a socket can take no more of it.
 fn flood(lab: &Lab, node: &Node) -> Result<()> {
     const ROUTES: usize = 4000;
+    const ROUNDS: usize = 40;
     let family = Family::of(node.address());
     let via = lab.node(2).address();
-    for action in ["add", "del", "add", "del"] {
-        let lines: String = (0..ROUTES)
-            .map(|n| match family {
-                Family::V4 => format!(
-                    "route {action} 10.77.{}.{}/32 via {via}\n",
-                    n / 256,
-                    n % 256
-                ),
-                Family::V6 => format!("route {action} fd00:99::{n:x}/128 via {via}\n"),
-            })
-            .collect();
-        node.ip(&lines)?;
+    for _ in 0..ROUNDS {
+        for action in ["add", "del"] {
+            let lines: String = (0..ROUTES)
+                .map(|n| match family {
+                    Family::V4 => {
+                        format!(
+                            "route {action} 10.77.{}.{}/32 via {via}\n",
+                            n / 256,
+                            n % 256
+                        )
+                    }
+                    Family::V6 => format!("route {action} fd00:99::{n:x}/128 via {via}\n"),
+                })
+                .collect();
+            node.ip(&lines)?;
+        }
+        if has_dropped_events(node)? {
+            return Ok(());
+        }
     }
-    Ok(())
+    bail!("{ROUNDS} times {} events were not too many", 2 * ROUTES)
+}
+
+/// True where a netlink socket in the node's namespace has lost something.
+fn has_dropped_events(node: &Node) -> Result<bool> {
+    const DROPS: usize = 8;
+    let sockets = node.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/netlink")?))?;
+    let mut sockets = sockets.lines().skip(1);
+    Ok(sockets.any(|line| {
+        line.split_whitespace()
+            .nth(DROPS)
+            .is_some_and(|drops| drops != "0")
+    }))
 }
