@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use self::kernels::Suite;
 use self::libtest::Libtest;
 use self::report::Report;
 use self::skips::SkipLog;
@@ -59,15 +60,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.kernel.is_empty() {
         lint::run(&mut report, args.no_lint);
         run_here(&mut report, &libtest, args.no_kernel);
-    } else if let Some(built) =
-        report.value("build of the tests", || build(&kernels::programs(&libtest)))
-    {
-        kernels::run(&mut report, &args.kernel, &built, &libtest);
+    } else {
+        let suite = libtest.filter.map_or(Suite::Core, Suite::Named);
+        if let Some(built) = report.value("build of the tests", || build(&suite.programs())) {
+            kernels::run(&mut report, &args.kernel, suite, &built, libtest.more);
+        }
     }
     Ok(report.finish(&skips.read()?))
 }
 
-/// Everything on this machine, and the core tests on one other kernel.
+/// Everything on this machine, and the quick ones of the core tests on one other kernel.
 fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
     let usual = kernels::USUAL;
     let Some(built) = report.value("build of the tests", || build(&[])) else {
@@ -89,7 +91,13 @@ fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
         let why = format!("a filter was given; --kernel {usual} applies it there");
         report.left_out(&format!("kernel {usual}"), &why);
     } else {
-        kernels::run(report, &[usual.to_owned()], &built, libtest);
+        kernels::run(
+            report,
+            &[usual.to_owned()],
+            Suite::Quick,
+            &built,
+            libtest.more,
+        );
     }
 }
 

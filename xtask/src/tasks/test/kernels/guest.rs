@@ -12,6 +12,8 @@ pub struct Guest {
     results: Results,
     /// Names of the tests that passed, those that skipped themselves among them.
     passed: Vec<String>,
+    /// Names of all tests that ended, or were ignored.
+    heard_of: Vec<String>,
     /// The program that runs now, and the failures before it.
     running: Option<(String, u64)>,
     /// What `underpass check` found wrong.
@@ -32,9 +34,12 @@ impl Guest {
             let words: Vec<_> = finding.split_whitespace().collect();
             self.findings.push(words.join(" "));
         } else {
-            let passed = line.strip_prefix("test ");
-            if let Some(name) = passed.and_then(|rest| rest.strip_suffix(" ... ok")) {
-                self.passed.push(name.to_owned());
+            let test = line.strip_prefix("test ");
+            if let Some((name, outcome)) = test.and_then(|rest| rest.split_once(" ... ")) {
+                self.heard_of.push(name.to_owned());
+                if outcome == "ok" {
+                    self.passed.push(name.to_owned());
+                }
             }
             self.results.absorb(line);
         }
@@ -83,15 +88,24 @@ impl Guest {
         self.passed.iter().any(|name| name == test) && !skipped
     }
 
-    /// Counts, once all is said, the tests that skipped themselves as what they are: libtest took them for passed.
-    pub fn settle(&mut self) {
+    /// Once all is said: counts the tests that skipped themselves as what they are (libtest took them for passed),
+    /// and misses those that were to run and that nothing was heard of.
+    pub fn settle(&mut self, expected: &[&str]) {
         let results = &mut self.results;
         results.skips = skips::each_once(std::mem::take(&mut results.skips));
         let skipped = results.tally.passed.min(results.skips.len() as u64);
         results.tally.passed -= skipped;
         results.tally.skipped += skipped;
-        if !self.unfit && results.tally == Tally::default() {
+        if self.unfit {
+            return;
+        }
+        if results.tally == Tally::default() {
             self.fail("no test was run".to_owned());
+        }
+        for test in expected {
+            if !self.heard_of.iter().any(|name| name == test) {
+                self.fail(format!("{test} was not run: gone, or called otherwise?"));
+            }
         }
     }
 
@@ -127,7 +141,7 @@ mod tests {
     fn guest(lines: &[&str]) -> Guest {
         let mut guest = Guest::default();
         lines.iter().for_each(|line| guest.absorb(line));
-        guest.settle();
+        guest.settle(&[]);
         guest
     }
 
@@ -176,6 +190,27 @@ mod tests {
             "underpass-guest: end 101 attach",
         ]);
         assert_eq!(guest.results().failures, ["a"]);
+    }
+
+    #[test]
+    fn a_test_that_nothing_was_heard_of_has_failed() {
+        let mut guest = Guest::default();
+        for line in [
+            "test deep::here ... FAILED",
+            "test ignored ... ignored, for a reason",
+            "test result: FAILED. 0 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
+        ] {
+            guest.absorb(line);
+        }
+        guest.settle(&["deep::here", "ignored", "renamed"]);
+        assert_eq!(guest.results().tally.failed, 2);
+        assert_eq!(
+            guest.results().failures,
+            [
+                "deep::here",
+                "renamed was not run: gone, or called otherwise?"
+            ]
+        );
     }
 
     #[test]

@@ -16,7 +16,6 @@ use self::boot::Accelerator;
 use self::guest::Guest;
 use self::initramfs::Plan;
 use self::table::Table;
-use super::libtest::Libtest;
 use super::report::{Outcome, Report};
 use crate::process::find_program;
 use crate::setup::{self, EMULATOR_NAME, Kernel, Search};
@@ -26,14 +25,20 @@ use crate::workspace;
 /// The kernel that is tried with every full run: the oldest that many people have, and without TCX.
 pub const USUAL: &str = "6.1";
 
-pub use self::suite::programs;
+pub use self::suite::Suite;
 
-/// Boots each of these kernels and has it run the tests: the core ones, or those that the filter names.
-pub fn run(report: &mut Report, versions: &[String], built: &[Executable], libtest: &Libtest<'_>) {
+/// Boots each of these kernels and has it run the tests; `more` are arguments for the test programs.
+pub fn run(
+    report: &mut Report,
+    versions: &[String],
+    suite: Suite<'_>,
+    built: &[Executable],
+    more: &[String],
+) {
     let mut table = Table::default();
     for version in versions {
         report.outcome(&format!("kernel {version}"), || {
-            let outcome = run_one(version, built, libtest, &mut table)?;
+            let outcome = run_one(version, suite, built, more, &mut table)?;
             if let Outcome::Skipped(why) = &outcome {
                 table.not_run(version, why);
             }
@@ -45,8 +50,9 @@ pub fn run(report: &mut Report, versions: &[String], built: &[Executable], libte
 
 fn run_one(
     version: &str,
+    suite: Suite<'_>,
     built: &[Executable],
-    libtest: &Libtest<'_>,
+    more: &[String],
     table: &mut Table,
 ) -> Result<Outcome> {
     setup::for_kernels()?;
@@ -68,7 +74,7 @@ fn run_one(
     let plan = Plan {
         kernel: &kernel,
         program: &program.path,
-        calls: suite::calls(built, libtest)?,
+        calls: suite.calls(built, more)?,
         patience: accelerator.patience(),
     };
     let initramfs = plan.write(&scratch.0)?;
@@ -90,7 +96,7 @@ fn run_one(
         },
     )
     .unwrap_or_else(|error| guest.fail(format!("{error:#}")));
-    guest.settle();
+    guest.settle(&suite.tests());
     if let Some(why) = guest.unfit() {
         return Ok(Outcome::Skipped(why));
     }

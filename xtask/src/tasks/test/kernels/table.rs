@@ -94,7 +94,7 @@ mod tests {
         ] {
             guest.absorb(&line);
         }
-        guest.settle();
+        guest.settle(&[]);
         let mut table = Table::default();
         table.add("6.1.0", &guest);
         table.not_run("5.10", "no | such kernel\nmore words");
