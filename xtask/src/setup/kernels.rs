@@ -74,17 +74,15 @@ impl Kernel {
         let dir = workspace::tools_dir().join("kernels").join(version);
         if !dir.exists() {
             let scratch = dir.with_file_name(format!("fetching-{}", process::id()));
-            let complaint = match download(&scratch, version) {
-                Ok(packages) => {
-                    unpack(&packages, &scratch, &dir)?;
-                    None
-                }
-                Err(error) => Some(format!("{error:#}")),
+            let unpacked = match download(&scratch, version) {
+                Ok(packages) => Ok(unpack(&packages, &scratch, &dir)),
+                Err(error) => Err(format!("{error:#}")),
             };
             // The scratch folder matters to nobody; the result does.
             let _ = fs::remove_dir_all(&scratch);
-            if let Some(complaint) = complaint {
-                return Ok(Search::Vain(complaint));
+            match unpacked {
+                Ok(result) => result?,
+                Err(complaint) => return Ok(Search::Vain(complaint)),
             }
         }
         let release = only_entry(&dir.join("modules"))?;
@@ -222,12 +220,10 @@ fn assemble(unpacked: &Path, into: &Path) -> Result<()> {
         &["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path)),
         &busybox,
     )?;
-    for lists in [
-        "modules.builtin",
-        "modules.builtin.modinfo",
-        "modules.order",
-    ] {
-        take_first(&[all.join(lists)], &kept.join(lists))?;
+    // What is built in: not every kernel's packages tell.
+    let built_in = "modules.builtin";
+    if all.join(built_in).exists() {
+        take_first(&[all.join(built_in)], &kept.join(built_in))?;
     }
     for wanted in MODULES {
         // A module that the kernel has built in has no file.
