@@ -32,10 +32,17 @@ fn shapes(bed: &Bed) -> BTreeMap<String, Shape> {
 fn other_shapes(ours: Shape) -> Vec<(&'static str, Shape)> {
     const HASH: u32 = 1;
     const ARRAY: u32 = 2;
+    const PERCPU_HASH: u32 = 5;
+    const LRU_HASH: u32 = 9;
     const RDONLY_PROG: u32 = 128;
     let [kind, key, value, entries, flags] = ours;
-    // An array's key is four bytes, as a hash's can be.
-    let other_kind = if kind == HASH { ARRAY } else { HASH };
+    let other_kind = match kind {
+        // An array's key is four bytes, as a hash's can be.
+        HASH => ARRAY,
+        // A plain hash is read as this one is.
+        LRU_HASH => PERCPU_HASH,
+        _ => HASH,
+    };
     let no_prealloc = u32::from(other_kind == HASH) & flags;
     vec![
         ("type", [other_kind, key, value, entries, no_prealloc]),

@@ -22,6 +22,8 @@ pub const ETHERNET: usize = 14;
 /// The shortest frame on a real wire, without its frame check sequence.
 pub const SHORTEST_FRAME: usize = 60;
 
+/// Numbers that stand for a header between IPv6's own and the transport's.
+const EXTENSIONS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
 const IPV4: u16 = 0x0800;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const DONT_FRAGMENT: u16 = 0x4000;
@@ -323,6 +325,40 @@ impl Packet {
             protocol: v4.transport.protocol(),
             icmp_type: v4.transport.echo_type(),
         })
+    }
+
+    /// True where IPv6 has the same packet: nothing in it that IPv4 alone has, or that lies.
+    pub fn has_twin(&self) -> bool {
+        let Body::V4(v4) = &self.body else {
+            return false;
+        };
+        let is_known = match v4.transport {
+            Transport::Udp { len, .. } => len.is_none(),
+            Transport::Tcp { offset, .. } => offset.is_none(),
+            Transport::Icmp { .. } => v4.transport.echo_type() != 0 || self.is_echo_reply(),
+            Transport::Other(number) => !EXTENSIONS.contains(&number),
+        };
+        let is_plain = v4.version == 4
+            && v4.header_words.is_none()
+            && v4.total_len.is_none()
+            && v4.options.is_empty()
+            && v4.fragment & !DONT_FRAGMENT == 0
+            && matches!(v4.checksum, Checksum::Right);
+        is_known && is_plain && self.cut_at.is_none()
+    }
+
+    fn is_echo_reply(&self) -> bool {
+        let Body::V4(v4) = &self.body else {
+            return false;
+        };
+        matches!(
+            v4.transport,
+            Transport::Icmp {
+                kind: ICMP_ECHO_REPLY,
+                code: 0,
+                ..
+            }
+        )
     }
 
     /// The frame.

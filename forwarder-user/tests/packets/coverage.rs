@@ -7,7 +7,7 @@ use underpass_common::verdict::{Hook, Verdict};
 
 use crate::full::{run_with_full_table, with_full_table};
 use crate::rig::with_rig;
-use crate::table::run;
+use crate::table::{Family, run};
 use crate::{always, confirmed, entrances, mtu, parsing, tcp, to_pod, to_wire};
 
 /// Verdicts that a hook cannot give, by the way it is written.
@@ -61,6 +61,17 @@ fn impossible(hook: Hook) -> &'static [(Verdict, &'static str)] {
     }
 }
 
+/// Verdicts on what has no twin: `v6_headers` and `icmp_errors` have packets of their own for them, but for
+/// one that is lost after the first write, which needs a tunnel's header.
+const OF_NO_TWIN: [Verdict; 6] = [
+    Verdict::Dropped,
+    Verdict::NotIp,
+    Verdict::Malformed,
+    Verdict::IpOptions,
+    Verdict::Fragment,
+    Verdict::Icmp,
+];
+
 #[test]
 fn every_verdict_is_given_by_every_hook_that_can() {
     const TEST: &str = "every_verdict_is_given_by_every_hook_that_can";
@@ -71,13 +82,21 @@ fn every_verdict_is_given_by_every_hook_that_can() {
         return; // Skipped, and said so.
     }
     let mut wrong = Vec::new();
-    for hook in Hook::ALL {
+    for (family, hook) in [Family::V4, Family::V6]
+        .into_iter()
+        .flat_map(|f| Hook::ALL.map(|h| (f, h)))
+    {
         for &verdict in Verdict::ALL {
             let why = impossible(hook).iter().find(|(one, _)| *one == verdict);
-            match (given.contains(&(hook, verdict)), why) {
+            match (given.contains(&(family, hook, verdict)), why) {
                 (true, None) | (false, Some(_)) => {}
-                (true, Some((_, why))) => wrong.push(format!("{hook:?} gave {verdict:?}: {why}?")),
-                (false, None) => wrong.push(format!("{hook:?} never gave {verdict:?}")),
+                (true, Some((_, why))) => {
+                    wrong.push(format!("{hook:?} gave {verdict:?} ({family:?}): {why}?"));
+                }
+                (false, None) if family == Family::V6 && OF_NO_TWIN.contains(&verdict) => {}
+                (false, None) => {
+                    wrong.push(format!("{hook:?} never gave {verdict:?} ({family:?})"))
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::builder::{Packet, udp};
 use crate::cast::{CONFIRMED, EGRESS, INGRESS, NO_DIRECTION, POD};
 use crate::parsing::toward;
 use crate::rig::{OwnPins, Rig, with_rig_on};
-use crate::table::{Row, at, run};
+use crate::table::{Family, Row, at, run};
 
 /// The object that `underpass::datapath` embeds.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
@@ -35,16 +35,21 @@ pub fn with_full_table(test: &str, body: impl FnOnce(&mut Rig) + Send) {
     with_rig_on(test, rig, body);
 }
 
-pub fn run_with_full_table(rig: &mut Rig) -> BTreeSet<(Hook, Verdict)> {
+pub fn run_with_full_table(rig: &mut Rig) -> BTreeSet<(Family, Hook, Verdict)> {
     run(rig, &rows())
 }
 
 fn rig(pins: OwnPins) -> Result<Rig> {
     pins.0.create()?;
     let kind = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
-    let (key, value) = (size_of::<FlowKey<[u8; 4]>>(), size_of::<Flow>());
-    let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, 1, 0);
-    MapData::create(map, map_names::FLOWS_V4, None)?.pin(pins.0.map(map_names::FLOWS_V4))?;
+    for (name, key) in [
+        (map_names::FLOWS_V4, size_of::<FlowKey<[u8; 4]>>()),
+        (map_names::FLOWS_V6, size_of::<FlowKey<[u8; 16]>>()),
+    ] {
+        let value = size_of::<Flow>();
+        let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, 1, 0);
+        MapData::create(map, name, None)?.pin(pins.0.map(name))?;
+    }
     let names = underpass::datapath::load::map_names()?;
     let mut loader = EbpfLoader::new();
     for name in &names {

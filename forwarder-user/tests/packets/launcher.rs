@@ -38,6 +38,7 @@ fn shortest(frame: &[u8]) -> usize {
 /// Words of `__sk_buff` (include/uapi/linux/bpf.h), by their position.
 mod word {
     pub const MARK: usize = 2;
+    pub const PRIORITY: usize = 8;
     pub const IFINDEX: usize = 10;
     pub const TC_INDEX: usize = 11;
     pub const CB: usize = 12;
@@ -67,6 +68,8 @@ pub struct Run {
     pub bytes: Vec<u8>,
     /// `tc_index`.
     pub witness: u16,
+    /// `priority`.
+    pub priority: u32,
 }
 
 /// The launcher, loaded.
@@ -126,11 +129,15 @@ impl Launcher {
             ..TestRunOptions::default()
         })?;
         bytes.truncate(result.data_size_out as usize);
-        let mark = context_out[word::MARK * 4..][..4].try_into()?;
+        let word = |position: usize| -> Result<u32> {
+            let bytes = context_out[position * 4..][..4].try_into()?;
+            Ok(u32::from_ne_bytes(bytes))
+        };
         Ok(Run {
             answer: result.return_value.cast_signed(),
             bytes,
-            witness: u32::from_ne_bytes(mark) as u16,
+            witness: word(word::MARK)? as u16,
+            priority: word(word::PRIORITY)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::cast::{CONFIRMED, MTU, NARROW_MTU, NARROW_UPLINK, NO_DEVICE};
 use crate::confirmed::{but, own, way_out};
 use crate::parsing::toward;
 use crate::rig::with_rig;
-use crate::table::{Row, at, run};
+use crate::table::{Family, Row, at, run};
 
 /// Lengths of a TCP header's timestamps with their padding, and of the headers without them.
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
@@ -30,21 +30,33 @@ fn from_wire_keeps_to_the_mtu() {
 }
 
 pub fn rows(hook: Hook) -> Vec<Row> {
-    let mut rows = single(hook);
-    rows.extend(trains(hook));
-    rows.extend(gone(hook));
+    let mut rows = gone(hook);
+    for family in Family::BOTH {
+        let edges = single(hook, family).into_iter().chain(trains(hook, family));
+        rows.extend(edges.map(|row| row.only_in(family)));
+    }
     rows
 }
 
-fn single(hook: Hook) -> Vec<Row> {
-    let row = |name, len| at(hook, name, toward(hook, udp().ip_len(len))).flow(CONFIRMED);
+/// How much longer the headers of a packet's twin are.
+const fn longer(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 20,
+    }
+}
+
+fn single(hook: Hook, family: Family) -> Vec<Row> {
+    let longer = longer(family);
+    let row =
+        |name, len: usize| at(hook, name, toward(hook, udp().ip_len(len - longer))).flow(CONFIRMED);
     let narrow = WayOut {
         ifindex: NARROW_UPLINK,
         ..way_out(hook)
     };
-    let narrow_row = |name, len| {
+    let narrow_row = |name, len: usize| {
         let flow = but(hook, |direction| direction.way_out = narrow);
-        at(hook, name, toward(hook, udp().ip_len(len))).flow(flow)
+        at(hook, name, toward(hook, udp().ip_len(len - longer))).flow(flow)
     };
     vec![
         row("exactly the MTU", MTU).fast(way_out(hook)),
@@ -59,7 +71,7 @@ fn single(hook: Hook) -> Vec<Row> {
 }
 
 /// A train of segments (GSO): each of them must fit, with the headers that it will get.
-fn trains(hook: Hook) -> Vec<Row> {
+fn trains(hook: Hook, family: Family) -> Vec<Row> {
     let tcp_row = |name, payload: usize| {
         at(hook, name, toward(hook, tcp(ACK).ip_len(3000)))
             .flow(CONFIRMED)
@@ -79,9 +91,9 @@ fn trains(hook: Hook) -> Vec<Row> {
             .flow(CONFIRMED)
             .train_of(payload as u32)
     };
-    let tcp_fits = MTU - TCP_HEADERS;
+    let tcp_fits = MTU - TCP_HEADERS - longer(family);
     let options_fit = tcp_fits - TIMESTAMPS.len();
-    let udp_fits = MTU - UDP_HEADERS;
+    let udp_fits = MTU - UDP_HEADERS - longer(family);
     vec![
         tcp_row("TCP segments that just fit", tcp_fits).fast(way_out(hook)),
         tcp_row("TCP segments of one byte too many", tcp_fits + 1).kernel(Verdict::TooBig),

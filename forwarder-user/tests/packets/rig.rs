@@ -38,8 +38,10 @@ pub struct Rig {
     pub loaded: Loaded,
     launcher: Launcher,
     // The programs alone write these; user space has no typed way to.
-    endpoints: HashMap<MapData, [u8; 4], Endpoint>,
-    flows: HashMap<MapData, FlowKey<[u8; 4]>, Flow>,
+    endpoints_v4: HashMap<MapData, [u8; 4], Endpoint>,
+    endpoints_v6: HashMap<MapData, [u8; 16], Endpoint>,
+    flows_v4: HashMap<MapData, FlowKey<[u8; 4]>, Flow>,
+    flows_v6: HashMap<MapData, FlowKey<[u8; 16]>, Flow>,
     last_stamped: PerCpuArray<MapData, Entrance>,
     _pins: OwnPins,
 }
@@ -88,8 +90,10 @@ impl Rig {
         let map = |name| MapData::from_pin(pins.0.map(name));
         Ok(Self {
             launcher,
-            endpoints: Map::HashMap(map(map_names::ENDPOINTS_V4)?).try_into()?,
-            flows: Map::LruHashMap(map(map_names::FLOWS_V4)?).try_into()?,
+            endpoints_v4: Map::HashMap(map(map_names::ENDPOINTS_V4)?).try_into()?,
+            endpoints_v6: Map::HashMap(map(map_names::ENDPOINTS_V6)?).try_into()?,
+            flows_v4: Map::LruHashMap(map(map_names::FLOWS_V4)?).try_into()?,
+            flows_v6: Map::LruHashMap(map(map_names::FLOWS_V6)?).try_into()?,
             last_stamped: Map::PerCpuArray(map(map_names::LAST_STAMPED)?).try_into()?,
             loaded,
             _pins: pins,
@@ -121,10 +125,10 @@ impl Rig {
             maps.set_pod(ifindex, pod)?;
         }
         for (address, endpoint) in &world.endpoints {
-            let IpAddr::V4(address) = address else {
-                bail!("{address}: not IPv4");
-            };
-            self.endpoints.insert(address.octets(), endpoint, 0)?;
+            match address {
+                IpAddr::V4(v4) => self.endpoints_v4.insert(v4.octets(), endpoint, 0)?,
+                IpAddr::V6(v6) => self.endpoints_v6.insert(v6.octets(), endpoint, 0)?,
+            }
         }
         let cpus =
             aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
@@ -142,17 +146,24 @@ impl Rig {
             self.loaded.maps.remove_flow(&key)?;
         }
         for (key, flow) in flows {
-            let flow = Flow {
-                key_check: key.check(),
-                ..*flow
-            };
-            match (key.pod, key.remote) {
-                (IpAddr::V4(pod), IpAddr::V4(remote)) => {
-                    let key = key.with_addresses(pod.octets(), remote.octets());
-                    self.flows.insert(key, flow, 0)?;
-                }
-                _ => bail!("{key:?}: not IPv4"),
+            let key_check = key.check();
+            self.put_flow(key, &Flow { key_check, ..*flow })?;
+        }
+        Ok(())
+    }
+
+    /// Puts a flow into the table as it is, with whatever check of its key.
+    pub fn put_flow(&mut self, key: &FlowKey<IpAddr>, flow: &Flow) -> Result<()> {
+        match (key.pod, key.remote) {
+            (IpAddr::V4(pod), IpAddr::V4(remote)) => {
+                let key = key.with_addresses(pod.octets(), remote.octets());
+                self.flows_v4.insert(key, flow, 0)?;
             }
+            (IpAddr::V6(pod), IpAddr::V6(remote)) => {
+                let key = key.with_addresses(pod.octets(), remote.octets());
+                self.flows_v6.insert(key, flow, 0)?;
+            }
+            _ => bail!("{key:?}: of two families"),
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::builder::Packet;
 use crate::cast::{self, POD_ENTRANCE};
 use crate::launcher::{Metadata, Run};
 use crate::rig::Rig;
+use crate::twin;
 use crate::world::{World, prefix};
 
 /// `TCX_NEXT`: the kernel has it.
@@ -55,6 +56,7 @@ pub struct Row {
     witness: Witness,
     fate: Fate,
     after: Box<dyn Fn(&mut World)>,
+    only_in: Option<Family>,
 }
 
 /// Begins a row: a packet comes to a hook of the usual world.
@@ -78,6 +80,7 @@ pub fn at(hook: Hook, name: &'static str, packet: Packet) -> Row {
         },
         fate: Fate::Unseen,
         after: Box::new(|_| {}),
+        only_in: None,
     }
 }
 
@@ -146,6 +149,12 @@ impl Row {
         self
     }
 
+    /// The row is about one family: without this it is run in IPv4, and in IPv6 where it has a twin.
+    pub fn only_in(mut self, family: Family) -> Self {
+        self.only_in = Some(family);
+        self
+    }
+
     pub fn witness(mut self, witness: Witness) -> Self {
         self.witness = witness;
         self
@@ -190,19 +199,49 @@ impl Row {
         })
     }
 
-    fn tuple(&self) -> Tuple<IpAddr> {
-        self.packet.tuple().expect("an IPv4 packet")
-    }
-
-    fn key(&self) -> FlowKey<IpAddr> {
-        match self.hook {
-            Hook::FromPod | Hook::ToWire => self.tuple().from_pod(),
-            Hook::FromWire | Hook::ToPod => self.tuple().to_pod(),
+    fn tuple(&self, family: Family) -> Tuple<IpAddr> {
+        let tuple = self.packet.tuple().expect("an IPv4 packet");
+        match family {
+            Family::V4 => tuple,
+            Family::V6 => twin::of_ends(&tuple),
         }
     }
 
-    fn tag(&self, entrance: &Entrance) -> u16 {
-        tag::tag(self.world.settings.tag_seed, &self.tuple(), entrance)
+    fn key(&self) -> FlowKey<IpAddr> {
+        let tuple = self.tuple(Family::V4);
+        match self.hook {
+            Hook::FromPod | Hook::ToWire => tuple.from_pod(),
+            Hook::FromWire | Hook::ToPod => tuple.to_pod(),
+        }
+    }
+
+    fn tag(&self, family: Family, entrance: &Entrance) -> u16 {
+        tag::tag(self.world.settings.tag_seed, &self.tuple(family), entrance)
+    }
+
+    fn families(&self) -> Vec<Family> {
+        match self.only_in {
+            Some(family) => vec![family],
+            None if self.has_twin() => Family::BOTH.to_vec(),
+            None => vec![Family::V4],
+        }
+    }
+
+    /// True where the row can be run in IPv6 as well.
+    fn has_twin(&self) -> bool {
+        let mut after = self.world.clone();
+        (self.after)(&mut after);
+        // A tag that was computed for another tuple of IPv4 is none of its twin's.
+        let is_witness_known = match self.witness {
+            Witness::From(_) => true,
+            Witness::Exactly(witness) => witness & !tag::FAST == 0,
+        };
+        // What makes a packet a tunnel's is a header of IPv4.
+        is_witness_known
+            && !self.device.is_tunnelled
+            && self.packet.has_twin()
+            && self.world.twin().is_some()
+            && after.twin().is_some()
     }
 
     /// Where this packet comes in, if this hook is an entrance.
@@ -229,27 +268,28 @@ impl Row {
 
     /// What `tc_index` is to hold afterwards. An entrance stamps what it understands and leaves to
     /// the kernel; an exit takes the stamp off.
-    fn witness_after(&self) -> u16 {
+    fn witness_after(&self, family: Family) -> u16 {
         match (self.hook, self.verdict()) {
             (Hook::ToWire | Hook::ToPod, _) => tag::NONE,
             (Hook::FromPod, Some(Verdict::Fast)) => tag::FAST,
-            (_, Some(verdict)) if is_stamped(verdict) => self.tag(&self.entrance()),
+            (_, Some(verdict)) if is_stamped(verdict) => self.tag(family, &self.entrance()),
             _ => tag::NONE,
         }
     }
 
-    /// Runs the row and tells what is not as it should be.
-    fn run(&self, rig: &mut Rig) -> Result<(), String> {
+    /// Runs the row in a family and tells what is not as it should be.
+    fn run(&self, rig: &mut Rig, family: Family) -> Result<(), String> {
         let metadata = Metadata {
             witness: match self.witness {
-                Witness::From(entrance) => self.tag(&entrance),
+                Witness::From(entrance) => self.tag(family, &entrance),
                 Witness::Exactly(witness) => witness,
             },
             ..self.device
         };
-        let frame = self.packet.bytes();
+        let frame = family.of_frame(self.packet.bytes());
         let told = |error: anyhow::Error| format!("{error:#}");
-        rig.put(&self.world).map_err(told)?;
+        rig.put(&family.of_world(self.world.clone()))
+            .map_err(told)?;
         let before = rig.counts().map_err(told)?;
         let run = rig.run(self.hook, &frame, &metadata).map_err(told)?;
         let counted: Vec<_> = rig
@@ -259,7 +299,7 @@ impl Row {
             .map(|(place, count)| (place, since(count, before[&place])))
             .filter(|(_, count)| *count != Count::default())
             .collect();
-        let bytes = self.bytes_after(&frame);
+        let bytes = self.bytes_after(family, &frame);
         let count = Count {
             packets: 1,
             bytes: bytes.len() as u64,
@@ -272,15 +312,15 @@ impl Row {
         same("counts", &counted, &expected)?;
         same("answer", &run.answer, &self.answer())?;
         same("bytes", &Hex(&run.bytes), &Hex(&bytes))?;
-        same("witness", &run.witness, &self.witness_after())?;
-        self.check_maps(rig, &run)
+        same("witness", &run.witness, &self.witness_after(family))?;
+        self.check_maps(rig, family, &run)
     }
 
-    fn bytes_after(&self, frame: &[u8]) -> Vec<u8> {
+    fn bytes_after(&self, family: Family, frame: &[u8]) -> Vec<u8> {
         match self.fate {
             Fate::Fast(way_out) => {
                 let routed = self.packet.clone().routed(way_out.dst_mac, way_out.src_mac);
-                routed.bytes()
+                family.of_frame(routed.bytes())
             }
             _ => frame.to_vec(),
         }
@@ -294,9 +334,10 @@ impl Row {
         }
     }
 
-    fn check_maps(&self, rig: &Rig, run: &Run) -> Result<(), String> {
+    fn check_maps(&self, rig: &Rig, family: Family, run: &Run) -> Result<(), String> {
         let mut expected = self.world.clone();
         (self.after)(&mut expected);
+        let expected = family.of_world(expected);
         let mut found = rig.world().map_err(|error| format!("{error:#}"))?;
         found.last_stamped = expected.last_stamped;
         same("maps", &found, &expected)?;
@@ -324,14 +365,46 @@ fn is_stamped(verdict: Verdict) -> bool {
     )
 }
 
-/// Runs every row, then fails if one is not as it should be. Tells which verdicts were given.
-pub fn run(rig: &mut Rig, rows: &[Row]) -> BTreeSet<(Hook, Verdict)> {
+/// The family that a row is run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    fn of_frame(self, frame: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::V4 => frame,
+            Self::V6 => twin::of_frame(&frame),
+        }
+    }
+
+    fn of_world(self, world: World) -> World {
+        match self {
+            Self::V4 => world,
+            Self::V6 => world.twin().expect("a world that has a twin"),
+        }
+    }
+}
+
+/// Runs every row, and its twin where IPv6 has one, then fails if one is not as it should be. Tells which
+/// verdicts were given.
+pub fn run(rig: &mut Rig, rows: &[Row]) -> BTreeSet<(Family, Hook, Verdict)> {
     let mut given = BTreeSet::new();
     let mut failures = Vec::new();
     for row in rows {
-        match row.run(rig) {
-            Ok(()) => given.extend(row.verdict().map(|verdict| (row.hook, verdict))),
-            Err(why) => failures.push(format!("{}: {}:\n    {why}", row.hook.name(), row.name)),
+        for family in row.families() {
+            match row.run(rig, family) {
+                Ok(()) => given.extend(row.verdict().map(|verdict| (family, row.hook, verdict))),
+                Err(why) => failures.push(format!(
+                    "{}: {} ({family:?}):\n    {why}",
+                    row.hook.name(),
+                    row.name
+                )),
+            }
         }
     }
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));

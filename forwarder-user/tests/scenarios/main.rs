@@ -14,7 +14,6 @@ mod inject;
 mod never_worse;
 mod streams;
 mod talk;
-mod twin;
 mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.
@@ -24,3 +23,5 @@ mod builder;
 mod cast;
 #[path = "../packets/transport.rs"]
 mod transport;
+#[path = "../packets/twin.rs"]
+mod twin;

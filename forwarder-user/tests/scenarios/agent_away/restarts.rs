@@ -10,19 +10,22 @@ use underpass::datapath::{Pins, load};
 use underpass::inspect::status;
 use underpass_bench::lab::{AgentOptions, Family, Node};
 use underpass_bench::{Backend, Lab, root_or_skip};
-use underpass_common::verdict::Hook;
+use underpass_common::verdict::{Hook, Verdict};
 
-use crate::common::{DEADLINE, lab, start_agents, with_families};
+use crate::common::{DEADLINE, counts, lab, start_agents, with_families};
 use crate::streams::Traffic;
 use crate::talk::{Road, Talk};
 
-/// Packets of pods past the kernel and by it, at all nodes.
+/// Packets of flows past the kernel, and by it because they were not confirmed, at all nodes. What pods'
+/// neighbours say to one another is no flow.
 fn roads(lab: &Lab) -> Result<(u64, u64)> {
     let mut sum = (0, 0);
-    for node in lab.nodes() {
-        let traffic = status::read(&Pins::new(lab.bpffs(node)))?.traffic;
-        sum.0 += traffic.fast_packets;
-        sum.1 += traffic.kernel_packets;
+    for counts in counts(lab)? {
+        for hook in [Hook::FromPod, Hook::FromWire] {
+            sum.0 += counts.of(hook, Verdict::Fast);
+            sum.1 += counts.of(hook, Verdict::Unconfirmed) + counts.of(hook, Verdict::NoRoute);
+            sum.1 += counts.of(hook, Verdict::NoEndpoint) + counts.of(hook, Verdict::Off);
+        }
     }
     Ok(sum)
 }

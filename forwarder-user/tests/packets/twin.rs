@@ -1,13 +1,13 @@
-//! The same packet in IPv6: scenarios are written with packets of IPv4 and played with their twins too.
+//! The same packet in IPv6: tables and scenarios are written with packets of IPv4 and played with their
+//! twins too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use underpass_common::flow::{
     ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST, PROTOCOL_ICMP,
-    PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP,
+    PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Tuple,
 };
 
-use crate::common::Ends;
 use crate::transport::internet_checksum;
 
 /// Bytes of an Ethernet header.
@@ -24,12 +24,12 @@ pub fn of_address(v4: Ipv4Addr) -> Ipv6Addr {
 }
 
 /// A packet's name, with an IPv6 packet for an IPv4 one.
-pub fn of_ends(ends: &Ends) -> Ends {
+pub fn of_ends(ends: &Tuple<IpAddr>) -> Tuple<IpAddr> {
     let address = |address| match address {
         IpAddr::V4(v4) => of_address(v4).into(),
         IpAddr::V6(_) => address,
     };
-    Ends {
+    Tuple {
         src: address(ends.src),
         dst: address(ends.dst),
         protocol: of_protocol(ends.protocol),
