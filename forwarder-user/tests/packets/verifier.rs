@@ -1,23 +1,70 @@
-//! What the programs cost the verifier.
+//! What the programs cost the verifier, and how large they are.
 
 use underpass::datapath::load::program;
 use underpass_common::verdict::Hook;
 
 use crate::rig::with_rig;
 
-/// Instructions that the verifier may walk through for one program; it gives up at a million.
-const BUDGET: u32 = 100_000;
+/// What a program may cost: about half as much again as it does on Linux 6.18, where the numbers behind
+/// them were read. Who needs more says so here, and why.
+struct Budget {
+    hook: Hook,
+    /// Instructions that the verifier walks through, on all paths; it gives up at a million.
+    verified: u32,
+    /// Bytes of the program as the kernel runs it before its JIT, eight to an instruction.
+    translated: u32,
+}
+
+const BUDGETS: [Budget; 4] = [
+    Budget {
+        hook: Hook::FromPod,
+        verified: 25_000,
+        translated: 30_000,
+    },
+    Budget {
+        hook: Hook::ToWire,
+        verified: 15_000,
+        translated: 22_000,
+    },
+    Budget {
+        hook: Hook::FromWire,
+        verified: 20_000,
+        translated: 28_000,
+    },
+    Budget {
+        hook: Hook::ToPod,
+        verified: 15_000,
+        translated: 22_000,
+    },
+];
 
 #[test]
-fn the_programs_are_far_from_the_verifiers_limit() {
-    with_rig("the_programs_are_far_from_the_verifiers_limit", |rig| {
-        for hook in Hook::ALL {
-            let program = program(&mut rig.loaded.ebpf, hook).expect("a program");
+fn the_programs_keep_to_their_budget() {
+    const TEST: &str = "the_programs_keep_to_their_budget";
+    with_rig(TEST, |rig| {
+        println!("program    verified  of budget  translated  of budget");
+        let mut over = Vec::new();
+        let mut is_told = true;
+        for budget in BUDGETS {
+            let program = program(&mut rig.loaded.ebpf, budget.hook).expect("a program");
             let info = program.info().expect("the kernel tells of its programs");
-            // None: a kernel before 5.16, which does not tell.
+            // 0: a kernel before 5.16, which does not tell.
             let verified = info.verified_instruction_count().unwrap_or_default();
-            println!("{}: {verified} instructions verified", hook.name());
-            assert!(verified < BUDGET, "{}: {verified}", hook.name());
+            is_told &= verified != 0;
+            let translated = info.size_translated().unwrap_or_default();
+            println!(
+                "{:9} {verified:9} {:10} {translated:11} {:10}",
+                budget.hook.name(),
+                budget.verified,
+                budget.translated
+            );
+            if verified > budget.verified || translated > budget.translated {
+                over.push(budget.hook.name());
+            }
+        }
+        assert!(over.is_empty(), "over budget: {over:?}");
+        if !is_told {
+            underpass_bench::skip(TEST, "this kernel does not count (Linux 5.16 brought it)");
         }
     });
 }

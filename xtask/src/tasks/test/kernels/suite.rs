@@ -53,7 +53,7 @@ const QUICK: [(&str, &[&str]); 3] = [
 const SCENARIOS: &str = "scenarios";
 
 /// The test that shows that the kernel takes the programs.
-pub const LOADS: &str = "verifier::the_programs_are_far_from_the_verifiers_limit";
+pub const LOADS: &str = "verifier::the_programs_keep_to_their_budget";
 /// The test that shows that TCX carries them.
 pub const ATTACHES_BY_TCX: &str = "tcx_programs_live_and_leave";
 /// The test that shows that a clsact qdisc carries them.
