@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::{Result, ensure};
+use ipnet::IpNet;
 
 use super::{Backend, Service, load};
 use crate::lab::{Family, Node, names};
@@ -13,10 +14,12 @@ use crate::lab::{Family, Node, names};
 /// harder case.
 const IPTABLES: &str = "*filter
 :KUBE-FORWARD - [0:0]
+:KUBE-EXTERNAL-SERVICES - [0:0]
 -I FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD
 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
 -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
 -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-I INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
 COMMIT
 *nat
 :KUBE-SERVICES - [0:0]
@@ -49,6 +52,9 @@ fn nftables(family: Family) -> String {
     map service-nodeports {{
         type inet_proto . inet_service : verdict
     }}
+    map no-endpoint-nodeports {{
+        type inet_proto . inet_service : verdict
+    }}
     chain mark-for-masquerade {{
         meta mark set mark or 0x4000
     }}
@@ -76,6 +82,10 @@ fn nftables(family: Family) -> String {
         meta mark & 0x4000 != 0 accept
         ct state related,established accept
     }}
+    chain filter-input {{
+        type filter hook input priority -110; policy accept;
+        ct state new fib daddr type local meta l4proto . th dport vmap @no-endpoint-nodeports
+    }}
 }}
 "
     )
@@ -89,19 +99,47 @@ pub(crate) fn apply(node: &Node, backend: Backend) -> Result<()> {
     })
 }
 
-/// The rules of these services, all of one family.
-pub(super) fn services(backend: Backend, family: Family, services: &[&Service]) -> Result<String> {
+/// The rules of these services, all of one family, on the node with these pods.
+pub(super) fn services(backend: Backend, pods: IpNet, services: &[&Service]) -> Result<String> {
+    let family = Family::of(pods.addr());
     for service in services {
         check(service, family)?;
     }
     let services = services.iter();
     Ok(match backend {
         Backend::Iptables => {
-            let rules: String = services.map(|one| iptables_service(family, one)).collect();
-            format!("*nat\n{rules}COMMIT\n")
+            let nat: String = services
+                .clone()
+                .map(|one| iptables_service(pods, one))
+                .collect();
+            let filter: String = services
+                .filter(|one| has_no_way(pods, one))
+                .filter_map(|one| Some((one, one.node_port?)))
+                .map(|(one, port)| {
+                    let protocol = one.protocol;
+                    format!(
+                        "-A KUBE-EXTERNAL-SERVICES -p {protocol} -m {protocol} --dport {port} \
+                         -m addrtype --dst-type LOCAL -j DROP\n"
+                    )
+                })
+                .collect();
+            format!("*nat\n{nat}COMMIT\n*filter\n{filter}COMMIT\n")
         }
-        Backend::Nftables => services.map(|one| nftables_service(family, one)).collect(),
+        Backend::Nftables => services.map(|one| nftables_service(pods, one)).collect(),
     })
+}
+
+/// The pods behind a service that are on the node itself, by their places among all of them.
+fn local_backends(pods: IpNet, service: &Service) -> Vec<usize> {
+    let places = 0..service.backends.len();
+    places
+        .filter(|&place| pods.contains(&service.backends[place].ip()))
+        .collect()
+}
+
+/// True where the node drops what comes to the service from outside the cluster.
+fn has_no_way(pods: IpNet, service: &Service) -> bool {
+    service.is_local && local_backends(pods, service).is_empty()
 }
 
 fn check(service: &Service, family: Family) -> Result<()> {
@@ -123,7 +161,8 @@ fn check(service: &Service, family: Family) -> Result<()> {
     Ok(())
 }
 
-fn iptables_service(family: Family, service: &Service) -> String {
+fn iptables_service(pods: IpNet, service: &Service) -> String {
+    let family = Family::of(pods.addr());
     let (cluster, bits) = (names::cluster_cidr(family), family.bits());
     let name = service.name.to_uppercase();
     let (protocol, vip, port) = (
@@ -140,14 +179,7 @@ fn iptables_service(family: Family, service: &Service) -> String {
     );
     for (index, pod) in service.backends.iter().enumerate() {
         let endpoint = format!("KUBE-SEP-{name}-{}", index + 1);
-        // The first takes its share of all, the second its share of what is left, and so on.
-        let share = match service.backends.len() - index {
-            1 => String::new(),
-            left => format!(
-                "-m statistic --mode random --probability {:.10} ",
-                1.0 / left as f64
-            ),
-        };
+        let share = iptables_share(service.backends.len() - index);
         let _ = write!(
             out,
             ":{endpoint} - [0:0]
@@ -159,31 +191,59 @@ fn iptables_service(family: Family, service: &Service) -> String {
         );
     }
     if let Some(node_port) = service.node_port {
-        let masquerade = if service.is_local {
-            // What pods and the node itself ask is taken for the ClusterIP's.
-            format!(
-                "-A KUBE-EXT-{name} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ\n\
-                 -A KUBE-EXT-{name} -s {cluster} -j KUBE-SVC-{name}\n"
-            )
-        } else {
-            format!("-A KUBE-EXT-{name} -j KUBE-MARK-MASQ\n")
-        };
-        let _ = write!(
+        let _ = writeln!(
             out,
             ":KUBE-EXT-{name} - [0:0]
--A KUBE-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j KUBE-EXT-{name}
-{masquerade}-A KUBE-EXT-{name} -j KUBE-SVC-{name}
-"
+-A KUBE-NODEPORTS -p {protocol} -m {protocol} --dport {node_port} -j KUBE-EXT-{name}"
         );
+        out += &match service.is_local {
+            true => iptables_local(pods, service, &name),
+            false => format!(
+                "-A KUBE-EXT-{name} -j KUBE-MARK-MASQ\n-A KUBE-EXT-{name} -j KUBE-SVC-{name}\n"
+            ),
+        };
     }
     out
 }
 
-fn nftables_service(family: Family, service: &Service) -> String {
+/// The first takes its share of all, the second its share of what is left, and so on.
+fn iptables_share(left: usize) -> String {
+    match left {
+        1 => String::new(),
+        left => format!(
+            "-m statistic --mode random --probability {:.10} ",
+            1.0 / left as f64
+        ),
+    }
+}
+
+/// What comes from outside goes to a pod of this node and keeps its address; the cluster's own goes
+/// to any.
+fn iptables_local(pods: IpNet, service: &Service, name: &str) -> String {
+    let cluster = names::cluster_cidr(Family::of(pods.addr()));
+    let mut out = format!(
+        ":KUBE-SVL-{name} - [0:0]
+-A KUBE-EXT-{name} -s {cluster} -j KUBE-SVC-{name}
+-A KUBE-EXT-{name} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ
+-A KUBE-EXT-{name} -m addrtype --src-type LOCAL -j KUBE-SVC-{name}
+-A KUBE-EXT-{name} -j KUBE-SVL-{name}
+"
+    );
+    let local = local_backends(pods, service);
+    for (index, place) in local.iter().enumerate() {
+        let share = iptables_share(local.len() - index);
+        let endpoint = format!("KUBE-SEP-{name}-{}", place + 1);
+        let _ = writeln!(out, "-A KUBE-SVL-{name} {share}-j {endpoint}");
+    }
+    out
+}
+
+fn nftables_service(pods: IpNet, service: &Service) -> String {
+    let family = Family::of(pods.addr());
     let (ip, cluster) = (family.nft(), names::cluster_cidr(family));
     let Service { name, protocol, .. } = service;
     let (vip, port) = (service.address.ip(), service.address.port());
-    let (mut endpoints, mut choices) = (String::new(), Vec::new());
+    let mut endpoints = String::new();
     for (index, pod) in service.backends.iter().enumerate() {
         let chain = format!("endpoint-{name}-{index}");
         let _ = write!(
@@ -195,28 +255,36 @@ fn nftables_service(family: Family, service: &Service) -> String {
 ",
             pod.ip()
         );
-        choices.push(format!("{index} : goto {chain}"));
     }
-    let masquerade = if service.is_local {
-        "fib saddr type local jump mark-for-masquerade"
-    } else {
-        "jump mark-for-masquerade"
+    let all: Vec<_> = (0..service.backends.len()).collect();
+    let external = match service.is_local {
+        true => {
+            let own = match local_backends(pods, service) {
+                none if none.is_empty() => String::new(),
+                local => nftables_choice(name, &local),
+            };
+            format!(
+                "{ip} saddr {cluster} goto service-{name}
+        fib saddr type local jump mark-for-masquerade
+        fib saddr type local goto service-{name}
+        {own}"
+            )
+        }
+        false => format!("jump mark-for-masquerade\n        goto service-{name}"),
     };
     let mut out = format!(
         "table {ip} kube-proxy {{
 {endpoints}    chain service-{name} {{
         {ip} daddr {vip} {protocol} dport {port} {ip} saddr != {cluster} jump mark-for-masquerade
-        numgen random mod {} vmap {{ {} }}
+        {}
     }}
     chain external-{name} {{
-        {masquerade}
-        goto service-{name}
+        {external}
     }}
 }}
 add element {ip} kube-proxy service-ips {{ {vip} . {protocol} . {port} : goto service-{name} }}
 ",
-        service.backends.len(),
-        choices.join(", "),
+        nftables_choice(name, &all),
     );
     if let Some(node_port) = service.node_port {
         let element = format!("{{ {protocol} . {node_port} : goto external-{name} }}");
@@ -224,8 +292,27 @@ add element {ip} kube-proxy service-ips {{ {vip} . {protocol} . {port} : goto se
             out,
             "add element {ip} kube-proxy service-nodeports {element}"
         );
+        if has_no_way(pods, service) {
+            let element = format!("{{ {protocol} . {node_port} : drop }}");
+            let map = "no-endpoint-nodeports";
+            let _ = writeln!(out, "add element {ip} kube-proxy {map} {element}");
+        }
     }
     out
+}
+
+/// One of the pods behind a service, by their places, each as likely as any other.
+fn nftables_choice(name: &str, places: &[usize]) -> String {
+    let choices: Vec<_> = places
+        .iter()
+        .enumerate()
+        .map(|(index, place)| format!("{index} : goto endpoint-{name}-{place}"))
+        .collect();
+    let number = choices.len();
+    format!(
+        "numgen random mod {number} vmap {{ {} }}",
+        choices.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -239,19 +326,40 @@ mod tests {
             .backend("10.244.2.11".parse().unwrap(), 8080)
     }
 
+    fn own_pods() -> IpNet {
+        names::pod_cidr(Family::V4, 1)
+    }
+
+    #[test]
+    fn a_local_service_takes_from_outside_only_for_the_nodes_own_pods() {
+        let local = web().node_port(30_080).local();
+        let of_node = |backend, node| {
+            services(backend, names::pod_cidr(Family::V4, node), &[&local]).unwrap()
+        };
+        let rules = of_node(Backend::Iptables, 2);
+        assert!(rules.contains("-A KUBE-SVL-WEB -j KUBE-SEP-WEB-2"));
+        assert!(!rules.contains("-A KUBE-SVL-WEB -j KUBE-SEP-WEB-1") && !rules.contains("DROP"));
+        let rules = of_node(Backend::Nftables, 2);
+        assert!(
+            rules.contains("mod 1 vmap { 0 : goto endpoint-web-1 }") && !rules.contains("drop")
+        );
+        assert!(of_node(Backend::Iptables, 3).contains("--dport 30080 -m addrtype"));
+        assert!(of_node(Backend::Nftables, 3).contains("{ tcp . 30080 : drop }"));
+    }
+
     #[test]
     fn backends_share_evenly() {
-        let rules = services(Backend::Iptables, Family::V4, &[&web()]).unwrap();
+        let rules = services(Backend::Iptables, own_pods(), &[&web()]).unwrap();
         assert!(rules.contains("--probability 0.5000000000 -j KUBE-SEP-WEB-1"));
         assert!(rules.contains("-A KUBE-SVC-WEB -j KUBE-SEP-WEB-2"));
-        let rules = services(Backend::Nftables, Family::V4, &[&web()]).unwrap();
+        let rules = services(Backend::Nftables, own_pods(), &[&web()]).unwrap();
         assert!(rules.contains("mod 2 vmap { 0 : goto endpoint-web-0, 1 : goto endpoint-web-1 }"));
     }
 
     #[test]
     fn a_service_that_no_chain_can_hold_is_refused() {
         let refused =
-            |service: Service| services(Backend::Iptables, Family::V4, &[&service]).is_err();
+            |service: Service| services(Backend::Iptables, own_pods(), &[&service]).is_err();
         let long = "a-name-of-many-letters";
         assert!(refused(Service {
             name: long.into(),
@@ -274,7 +382,7 @@ mod tests {
                 all.iter().map(|service| service.address).collect();
             assert_eq!(addresses.len(), all.len());
             let all: Vec<_> = all.iter().collect();
-            assert!(services(Backend::Nftables, family, &all).is_ok());
+            assert!(services(Backend::Nftables, names::pod_cidr(family, 1), &all).is_ok());
         }
     }
 }

@@ -141,11 +141,12 @@ impl Lab {
             if of_family.is_empty() {
                 continue;
             }
-            let rules = kube_proxy::services(self.backend, family, &of_family)?;
-            self.nodes()
-                .iter()
-                .filter(|node| node.families().has(family))
-                .try_for_each(|node| load(node, self.backend, family, &rules))?;
+            let nodes = self.nodes().iter();
+            for node in nodes.filter(|node| node.families().has(family)) {
+                let pods = node.pod_cidr_of(family);
+                let rules = kube_proxy::services(self.backend, pods, &of_family)?;
+                load(node, self.backend, family, &rules)?;
+            }
         }
         Ok(())
     }

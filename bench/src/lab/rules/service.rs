@@ -43,8 +43,8 @@ impl Service {
         self
     }
 
-    /// `externalTrafficPolicy: Local`: what comes by the node's port keeps its source. All pods behind
-    /// the service must be on the node that is asked; on others nobody should ask.
+    /// What comes to its NodePort from outside the cluster goes only to pods of the node that it comes to,
+    /// and keeps its address: `externalTrafficPolicy: Local`.
     #[must_use]
     pub fn local(mut self) -> Self {
         self.is_local = true;
