@@ -64,13 +64,13 @@ fn connections_idle_and_resume(backend: Backend, family: Family) -> Result<()> {
 
 /// The same ports once more, while conntrack knows of the last connection and when it doesn't.
 fn opened_again(lab: &Lab) -> Result<()> {
-    for (pause, port) in [(false, CLIENT_PORT + 2), (true, CLIENT_PORT + 3)] {
+    for (forgotten, port) in [(false, CLIENT_PORT + 2), (true, CLIENT_PORT + 3)] {
         for _ in 0..2 {
             let mut again = Connection::open(lab, port)?;
             again.goes_fast(lab)?;
             again.client.reset()?;
-            if pause {
-                idle(lab)?;
+            if forgotten {
+                forget_connections(lab)?;
             }
         }
     }
@@ -82,7 +82,10 @@ fn cluster(backend: Backend, family: Family) -> LabBuilder {
     lab.flannel_rules(true).kube_proxy_rules(backend)
 }
 
-/// Seconds for what takes minutes to days.
+/// Seconds.
+const FORGOTTEN_AFTER: &str = "5";
+
+/// Seconds for what takes minutes to days; in both families.
 fn forget_soon(lab: &Lab) -> Result<()> {
     let states = [
         "syn_sent",
@@ -100,7 +103,7 @@ fn forget_soon(lab: &Lab) -> Result<()> {
         for state in states {
             node.sysctl(
                 &format!("net.netfilter.nf_conntrack_tcp_timeout_{state}"),
-                "1",
+                FORGOTTEN_AFTER,
             )?;
         }
     }

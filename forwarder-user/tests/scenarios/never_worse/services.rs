@@ -10,7 +10,7 @@ use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
 use crate::common::{
-    self, DEADLINE, Datapath, Ends, answer_to, is_fast, make_fast, start_agents, tcp, udp,
+    self, DEADLINE, Datapath, Ends, NEVER, answer_to, is_fast, make_fast, start_agents, tcp, udp,
     with_both_and_families,
 };
 
@@ -26,30 +26,20 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// Bytes of a transfer.
 const SIZE: u64 = 8 << 20;
 
-/// The ClusterIP of the service with a pod on another node than the client.
-fn vip(family: Family) -> SocketAddr {
-    SocketAddr::new(names::service_address(family, 10), 80)
-}
-
-/// The ClusterIP of the one with a pod beside the client.
-fn near_vip(family: Family) -> SocketAddr {
-    SocketAddr::new(names::service_address(family, 11), 80)
-}
-
 #[test]
 fn clusterip() -> Result<()> {
     if !root_or_skip("clusterip") {
         return Ok(());
     }
     with_both_and_families(|backend, family| {
-        let (vip, near_vip) = (vip(family), near_vip(family));
         on_cluster(cluster(backend, family), |lab| {
             let (pod, near, far) = (lab.pod(1, 1), lab.pod(1, 2), lab.pod(2, 1));
+            let (vip, near_vip) = (vip(family), near_vip(family));
             for protocol in PROTOCOLS {
                 lab.add_service(&service("far", protocol, vip, far))?;
                 lab.add_service(&service("near", protocol, near_vip, near))?;
             }
-            translated_and_direct(lab, vip, pod, far)?;
+            translated_and_direct(lab, pod, far, vip)?;
             transfer(pod, far, vip)?;
             // To a pod beside the client, and from the nodes themselves.
             let _servers = Servers::start(near)?;
@@ -63,7 +53,7 @@ fn clusterip() -> Result<()> {
 
 /// A pod of node 1 talks to one of node 2 by its service, which node 1 translates, and directly, both
 /// at once.
-fn translated_and_direct(lab: &Lab, vip: SocketAddr, pod: &Pod, far: &Pod) -> Result<()> {
+fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod, vip: SocketAddr) -> Result<()> {
     let servers = Servers::start(far)?;
     let from = |port| SocketAddr::new(pod.address(), port);
     let to = SocketAddr::new(far.address(), PORT);
@@ -113,33 +103,23 @@ fn nodeport() -> Result<()> {
         on_cluster(cluster(backend, family), |lab| {
             let (near, far) = (lab.pod(1, 1), lab.pod(2, 1));
             for protocol in PROTOCOLS {
-                let service = service("far", protocol, vip(family), far);
-                lab.add_service(&service.node_port(NODE_PORT))?;
-                add_near_service(lab, family, protocol, near, |near| near)?;
+                let of_far = service("far", protocol, vip(family), far);
+                lab.add_service(&of_far.node_port(NODE_PORT))?;
+                let near = service("near", protocol, near_vip(family), near);
+                lab.add_service(&near.node_port(NEAR_NODE_PORT))?;
             }
             for (pod, port) in [(far, NODE_PORT), (near, NEAR_NODE_PORT)] {
                 // Masqueraded, so the answers come back to the node that has to translate them.
                 let front = SocketAddr::new(lab.node(1).address(), port);
                 by_a_node(lab, lab.node(1), front, pod)?;
             }
-            Ok(())
+            goes_fast_directly(lab, lab.pod(1, 2), far)
         })
     })
 }
 
-/// A service whose pod is on the node that is asked.
-fn add_near_service(
-    lab: &Lab,
-    family: Family,
-    protocol: Protocol,
-    near: &Pod,
-    policy: fn(Service) -> Service,
-) -> Result<()> {
-    let service = service("near", protocol, near_vip(family), near);
-    lab.add_service(&policy(service.node_port(NEAR_NODE_PORT)))
-}
-
-/// `externalTrafficPolicy: Local`: nobody masquerades, and the pod sees who asks.
+/// `externalTrafficPolicy: Local`: a node takes from outside only what is for its own pods, which see
+/// from whom it comes.
 #[test]
 fn nodeport_local() -> Result<()> {
     if !root_or_skip("nodeport_local") {
@@ -147,22 +127,45 @@ fn nodeport_local() -> Result<()> {
     }
     with_both_and_families(|backend, family| {
         on_cluster(cluster(backend, family), |lab| {
-            let (near, outside) = (lab.pod(1, 1), lab.outside());
+            let far = lab.pod(2, 1);
             for protocol in PROTOCOLS {
-                add_near_service(lab, family, protocol, near, Service::local)?;
+                let service = service("far", protocol, vip(family), far);
+                lab.add_service(&service.node_port(NODE_PORT).local())?;
             }
-            let front = SocketAddr::new(lab.node(1).address(), NEAR_NODE_PORT);
-            by_a_node(lab, lab.node(1), front, near)?;
+            let front = |node: usize| SocketAddr::new(lab.node(node).address(), NODE_PORT);
+            by_a_node(lab, lab.node(2), front(2), far)?;
+            seen_as_it_is(lab, front(2), far)?;
 
-            let servers = Servers::start(near)?;
-            converse(outside, front)?;
-            let outside = names::outside_address(family);
-            for peers in [servers.tcp.peers(), servers.udp.peers()] {
-                ensure!(peers.iter().all(|peer| peer.ip() == outside), "{peers:?}");
+            // The other node has no pod behind it: closed to those outside, not to pods.
+            let servers = Servers::start(far)?;
+            let refused = TcpClient::connect(lab.outside(), front(1), NEVER);
+            ensure!(refused.is_err(), "open at a node without a pod");
+            let unanswered = UdpClient::connect(lab.outside(), front(1))?;
+            ensure!(unanswered.echo(b"hello", NEVER).is_err());
+            ensure!(servers.udp.peers().is_empty(), "it has got through");
+            converse(lab.pod(1, 1), front(1))?;
+            let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
+            for (peer, name) in peers.into_iter().zip([tcp as Naming, udp]) {
+                let ours = lab.pod(1, 1).address();
+                ensure!(peer.ip() == ours, "seen as {peer}");
+                let to = SocketAddr::new(far.address(), PORT);
+                never_confirmed(lab, lab.node(1), &name(peer, to))?;
             }
-            Ok(())
+            drop(servers);
+            goes_fast_directly(lab, lab.pod(1, 1), far)
         })
     })
+}
+
+/// The pod is told the address of who is outside.
+fn seen_as_it_is(lab: &Lab, front: SocketAddr, pod: &Pod) -> Result<()> {
+    let servers = Servers::start(pod)?;
+    converse(lab.outside(), front)?;
+    let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
+    let outside = names::outside_address(Family::of(front.ip()));
+    ensure!(peers.len() == 2, "{peers:?}");
+    ensure!(peers.iter().all(|peer| peer.ip() == outside), "{peers:?}");
+    Ok(())
 }
 
 #[test]
@@ -190,12 +193,22 @@ fn pod_has_host_port(lab: &Lab) -> Result<()> {
     }
     let front = SocketAddr::new(lab.node(2).address(), HOST_PORT);
     by_a_node(lab, lab.node(2), front, far)?;
+    goes_fast_directly(lab, pod, far)
+}
 
+/// The way beside the translated one.
+fn goes_fast_directly(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
     let _servers = Servers::start(far)?;
-    let to = SocketAddr::new(far.address(), PORT);
+    let (from, to) = (
+        SocketAddr::new(pod.address(), DIRECT),
+        SocketAddr::new(far.address(), PORT),
+    );
     let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
-    let name = tcp(SocketAddr::new(pod.address(), DIRECT), to);
-    make_fast(lab, &name, || direct.echo(b"directly").map(drop))
+    make_fast(lab, &tcp(from, to), || direct.echo(b"directly").map(drop))?;
+    let direct = UdpClient::connect_from(pod, DIRECT, to)?;
+    make_fast(lab, &udp(from, to), || {
+        direct.echo(b"directly", DEADLINE).map(drop)
+    })
 }
 
 /// All kinds of clients talk to a pod by a port of a node, which translates.
@@ -220,14 +233,36 @@ fn hairpin() -> Result<()> {
     }
     with_both_and_families(|backend, family| {
         on_cluster(cluster(backend, family), |lab| {
-            let pod = lab.pod(1, 1);
+            let (pod, vip) = (lab.pod(1, 1), vip(family));
             for protocol in PROTOCOLS {
-                lab.add_service(&service("own", protocol, vip(family), pod))?;
+                lab.add_service(&service("own", protocol, vip, pod))?;
             }
-            let _servers = Servers::start(pod)?;
-            (0..5).try_for_each(|_| converse(pod, vip(family)))
+            let servers = Servers::start(pod)?;
+            (0..5).try_for_each(|_| converse(pod, vip))?;
+            // What it got is not its own any more: masqueraded.
+            let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
+            let own = pod.address();
+            ensure!(peers.iter().all(|peer| peer.ip() != own), "{peers:?}");
+            for peer in peers {
+                for name in [tcp as Naming, udp] {
+                    let to_pod = name(peer, SocketAddr::new(own, PORT));
+                    never_confirmed(lab, lab.node(1), &to_pod)?;
+                }
+            }
+            drop(servers);
+            goes_fast_directly(lab, pod, lab.pod(2, 1))
         })
     })
+}
+
+/// The ClusterIP of the service with a pod on another node than the client.
+fn vip(family: Family) -> SocketAddr {
+    SocketAddr::new(names::service_address(family, 10), 80)
+}
+
+/// The ClusterIP of the one with a pod beside the client.
+fn near_vip(family: Family) -> SocketAddr {
+    SocketAddr::new(names::service_address(family, 11), 80)
 }
 
 fn cluster(backend: Backend, family: Family) -> LabBuilder {
