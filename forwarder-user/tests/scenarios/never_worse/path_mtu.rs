@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use underpass_bench::lab::{AgentOptions, Family, LabBuilder};
+use underpass_bench::lab::{AgentOptions, Family, Host, LabBuilder, Node, Pod};
 use underpass_bench::traffic::{Bulk, UdpClient, UdpEcho, UdpFlow};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
@@ -28,11 +28,15 @@ fn pmtu() -> Result<()> {
         return Ok(());
     }
     with_both_and_families(|backend, family| {
-        for conntrack in [Conntrack::Knows, Conntrack::HasForgotten] {
-            tcp_learns(backend, family, conntrack)
-                .with_context(|| format!("TCP, {conntrack:?}"))?;
-            udp_learns(backend, family, conntrack)
-                .with_context(|| format!("UDP, {conntrack:?}"))?;
+        for (place, conntrack) in [
+            (Place::LastHop, Conntrack::Knows),
+            (Place::LastHop, Conntrack::HasForgotten),
+            (Place::Uplink, Conntrack::HasForgotten),
+        ] {
+            tcp_learns(backend, family, place, conntrack)
+                .with_context(|| format!("TCP, {place:?}, {conntrack:?}"))?;
+            udp_learns(backend, family, place, conntrack)
+                .with_context(|| format!("UDP, {place:?}, {conntrack:?}"))?;
         }
         one_way_udp_learns(backend, family).context("one-way UDP")
     })
@@ -47,22 +51,49 @@ enum Conntrack {
     HasForgotten,
 }
 
+/// Where the way is narrow.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// The far pod's link: its node says so, from beyond the wire.
+    LastHop,
+    /// The wire between the nodes: the sender's own node says so.
+    Uplink,
+}
+
+impl Place {
+    /// The node that finds packets too big, and where it finds them.
+    fn told_by(self) -> (usize, Hook) {
+        match self {
+            Self::LastHop => (2, Hook::FromWire),
+            Self::Uplink => (1, Hook::FromPod),
+        }
+    }
+}
+
 fn cluster(backend: Backend, family: Family) -> LabBuilder {
     let lab = common::lab().families(family);
     lab.flannel_rules(true).kube_proxy_rules(backend)
 }
 
-/// Makes the last hop to pod 1 of node 2 narrow. What the ends have told each other before stays.
-fn narrow(lab: &Lab, conntrack: Conntrack) -> Result<()> {
+/// Makes the way to pod 1 of node 2 narrow. What the ends have told each other before stays.
+fn narrow(lab: &Lab, place: Place, conntrack: Conntrack) -> Result<()> {
     if let Conntrack::HasForgotten = conntrack {
         forget_connections(lab)?;
     }
-    let pod = lab.pod(2, 1);
-    pod.ip(&format!("link set {} mtu {NARROW}\n", pod.interface()))?;
-    let veth = pod.node_veth();
-    lab.node(2).ip(&format!(
-        "link set {veth} mtu {NARROW}\nlink set cni0 mtu {NARROW}\n"
-    ))
+    let set =
+        |host: &Host, interface: &str| host.ip(&format!("link set {interface} mtu {NARROW}\n"));
+    match place {
+        Place::LastHop => {
+            let (node, pod) = (lab.node(2), lab.pod(2, 1));
+            set(pod, pod.interface())?;
+            set(node, pod.node_veth())?;
+            set(node, "cni0")
+        }
+        Place::Uplink => lab.nodes().iter().try_for_each(|node| {
+            set(node, node.uplink())?;
+            set(lab.switch(), node.name())
+        }),
+    }
 }
 
 /// Waits until pod 1 of node 1 knows how narrow its way is.
@@ -76,7 +107,7 @@ fn wait_until_learned(lab: &Lab, mut meanwhile: impl FnMut() -> Result<()>) -> R
     })
 }
 
-fn tcp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<()> {
+fn tcp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntrack) -> Result<()> {
     let lab = cluster(backend, family).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
@@ -89,7 +120,7 @@ fn tcp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<
     })?;
     bulk.wait_for_more(1 << 20, DEADLINE)?;
 
-    narrow(&lab, conntrack)?;
+    narrow(&lab, place, conntrack)?;
     wait_until_learned(&lab, || Ok(()))?;
     bulk.wait_for_more(4 << 20, DEADLINE)?;
     if let Conntrack::HasForgotten = conntrack {
@@ -97,11 +128,9 @@ fn tcp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<
         let known = tracked(lab.node(1), "tcp", pod.address(), far.address())?;
         ensure!(known.trim().is_empty(), "{known}");
     }
-    let too_big = Datapath::of(&lab, lab.node(2))?.counts()?;
-    ensure!(
-        too_big.of(Hook::FromWire, Verdict::TooBig) > 0,
-        "{too_big:?}"
-    );
+    let (node, hook) = place.told_by();
+    let too_big = Datapath::of(&lab, lab.node(node))?.counts()?;
+    ensure!(too_big.of(hook, Verdict::TooBig) > 0, "{too_big:?}");
     bulk.stop(DEADLINE)?;
     ensure!(is_fast(&lab, &packet)?, "the transfer ended by the kernel");
     drop(agents);
@@ -109,7 +138,7 @@ fn tcp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<
 }
 
 /// With answers, so that both directions are confirmed.
-fn udp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<()> {
+fn udp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntrack) -> Result<()> {
     let lab = cluster(backend, family).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
@@ -119,7 +148,7 @@ fn udp_learns(backend: Backend, family: Family, conntrack: Conntrack) -> Result<
     let packet = udp(SocketAddr::new(pod.address(), CLIENT_PORT), to);
     make_fast(&lab, &packet, || client.echo(&LARGE, DEADLINE).map(drop))?;
 
-    narrow(&lab, conntrack)?;
+    narrow(&lab, place, conntrack)?;
     // One datagram is enough: it is lost, and its error tells the sender.
     client.send(&LARGE)?;
     wait_until_learned(&lab, || Ok(()))?;
@@ -148,7 +177,7 @@ fn one_way_udp_learns(backend: Backend, family: Family) -> Result<()> {
     let way = udp(SocketAddr::new(pod.address(), CLIENT_PORT), to);
     ensure!(is_fast(&lab, &way)?, "it isn't fast");
 
-    narrow(&lab, Conntrack::HasForgotten)?;
+    narrow(&lab, Place::LastHop, Conntrack::HasForgotten)?;
     wait_until_learned(&lab, || {
         // Refused once the sender knows better, by the error that it was told.
         let _ = client.send(&LARGE);
@@ -184,26 +213,19 @@ fn files_arrive(family: Family, random: &mut Random) -> Result<()> {
     let segment = random.between(1280, 1500);
     let lab = common::lab().families(family).mtu(segment).build()?;
     let mut said = vec![segment];
-    for (pod, node) in lab
-        .nodes()
-        .iter()
-        .flat_map(|node| node.pods().iter().map(move |pod| (pod, node)))
-    {
-        let mtu = random.between(1280, 1500);
+    for node in lab.nodes() {
+        let (pod, mtu) = (&node.pods()[0], random.between(1280, 1500));
         node.ip(&format!(
             "link set {} mtu {mtu}\nlink set cni0 mtu {mtu}\n",
             pod.node_veth()
         ))?;
-        pod.ip(&format!(
-            "link set {} mtu {}\n",
-            pod.interface(),
-            random.between(mtu, 1500)
-        ))?;
+        pod.ip(&format!("link set {} mtu {mtu}\n", pod.interface()))?;
+        promise_full_segments(node, pod, family)?;
         said.push(mtu);
     }
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
-    let transfer = |from: &underpass_bench::lab::Pod, to: &underpass_bench::lab::Pod, size: u32| {
+    let transfer = |from: &Pod, to: &Pod, size: u32| {
         let bulk = Bulk::to(SocketAddr::new(to.address(), PORT)).size(size.into());
         bulk.start(from, to)
     };
@@ -218,6 +240,22 @@ fn files_arrive(family: Family, random: &mut Random) -> Result<()> {
     }
     drop(agents);
     Ok(())
+}
+
+/// Has a pod ask for segments of 1500 bytes, whatever its own link takes: by what the ends tell each other
+/// nobody would ever send too much for the last link.
+fn promise_full_segments(node: &Node, pod: &Pod, family: Family) -> Result<()> {
+    // Without the headers of IP and TCP.
+    let segment = match family {
+        Family::V4 => 1500 - 20 - 20,
+        Family::V6 => 1500 - 40 - 20,
+    };
+    pod.ip(&format!(
+        "route replace {}/0 via {} dev {} advmss {segment}\n",
+        family.unspecified(),
+        node.gateway_of(family),
+        pod.interface()
+    ))
 }
 
 /// xorshift64 (Marsaglia): the same for the same seed.
