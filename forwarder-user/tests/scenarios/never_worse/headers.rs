@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use underpass_bench::lab::{AgentOptions, Family};
-use underpass_bench::root_or_skip;
+use underpass_bench::traffic::{Frame, FrameSocket};
+use underpass_bench::{root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::{ACK, tcp, udp};
@@ -70,7 +71,7 @@ fn v6_extension_headers() -> Result<()> {
 
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let flow = road.ends(&udp())?;
-    underpass_bench::wait_for(DEADLINE, "its flow goes fast", || {
+    wait_for(DEADLINE, "its flow goes fast", || {
         road.pass(&udp())?;
         ensure!(is_fast(&lab, &flow)?, "it isn't fast");
         Ok(())
@@ -145,6 +146,61 @@ fn tos_of(family: Family, frame: &[u8]) -> u8 {
         Family::V4 => frame[15],
         Family::V6 => frame[14] << 4 | frame[15] >> 4,
     }
+}
+
+/// Frames with a tag of their own, which need no VLAN device: a bridge carries them with it, and those of
+/// a fast flow's very addresses are none of that flow.
+#[test]
+fn vlan_tagged_frames() -> Result<()> {
+    if !root_or_skip("vlan_tagged_frames") {
+        return Ok(());
+    }
+    with_families(tags_stay)
+}
+
+fn tags_stay(family: Family) -> Result<()> {
+    let lab = common::lab().families(family).pods(2).build()?;
+    let road = Road::open(&lab)?;
+    road.hush()?;
+    let (node, pod, beside) = (lab.node(1), lab.pod(1, 1), lab.pod(1, 2));
+    // A receiver finds the tag beside the frame. Before that it can be seen in it, where the sender
+    // puts it there.
+    node.run(&["ethtool", "-K", beside.node_veth(), "txvlan", "off"])?;
+    let (start, end) = (
+        FrameSocket::open(pod, pod.interface())?,
+        FrameSocket::open(node, beside.node_veth())?,
+    );
+    let of_fast_flow = tagged(&road.frame(&udp()));
+    let mut bridged = of_fast_flow.clone();
+    bridged[..6].copy_from_slice(&beside.mac());
+    let carried = || {
+        start.send(&bridged)?;
+        let came = |seen: &Frame| seen.bytes == bridged;
+        end.expect(DEADLINE, "a tagged frame", came).map(drop)
+    };
+    carried().context("by the kernel")?;
+
+    let agents = start_agents(&lab, &AgentOptions::default())?;
+    let flow = road.ends(&udp())?;
+    wait_for(DEADLINE, "its flow goes fast", || {
+        road.pass(&udp())?;
+        ensure!(is_fast(&lab, &flow)?, "it isn't fast");
+        Ok(())
+    })?;
+    let before = counts(&lab)?;
+    start.send(&of_fast_flow)?;
+    carried()?;
+    let added = &counts_since(&lab, &before)?[0];
+    let seen = [Verdict::NotIp, Verdict::Fast].map(|verdict| added.of(Hook::FromPod, verdict));
+    ensure!(seen[0] >= 2 && seen[1] == 0, "{added:?}");
+    drop(agents);
+    Ok(())
+}
+
+/// The same frame in VLAN 5 (IEEE 802.1Q).
+fn tagged(frame: &[u8]) -> Vec<u8> {
+    let (macs, rest) = frame.split_at(12);
+    [macs, &[0x81, 0, 0, 5], rest].concat()
 }
 
 /// A tagged uplink keeps its tag: the nodes have their addresses on VLAN devices, and nothing else would
