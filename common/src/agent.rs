@@ -1,4 +1,4 @@
-//! What the agent says of itself, for `underpass status` and `underpass detach`; no program reads it.
+//! What the agent says of itself, for `underpass status`; no program reads it.
 
 /// The one entry of the map `agent`. It outlives the agent, as everything pinned does.
 #[repr(C)]
@@ -15,13 +15,10 @@ pub struct Agent {
     pub pid: u32,
     /// Interface index of the uplink; 0: none found.
     pub uplink_ifindex: u32,
-    /// What `net.netfilter.nf_conntrack_tcp_be_liberal` was before we set it to 1: 0 = it was 1 or
-    /// is not ours to restore, 1 = it was 0.
-    pub restore_tcp_be_liberal: u8,
     /// 1: the agent keeps the kernel's host-gw routes itself (`--routes manage`).
     pub manages_routes: u8,
     /// Always 0.
-    pub _pad: [u8; 6],
+    pub _pad: [u8; 7],
     /// This node's name, ended by zeros.
     pub node_name: [u8; 256],
     /// The newest error of the nodes' source, ended by zeros; empty: none.

@@ -26,7 +26,7 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     match inspect::open(pins) {
         Ok(mut maps) => {
             switch_off(&mut maps)?;
-            restore_sysctls(&maps)?;
+            restore_sysctls(pins, &maps)?;
         }
         Err(error) => println!("maps not read, sysctls left as they are: {error:#}"),
     }
@@ -47,8 +47,8 @@ fn switch_off(maps: &mut Maps) -> Result<()> {
 
 /// What went fast comes back to the kernel here and now: its connections must not be taken for
 /// INVALID when connection tracking is strict again.
-fn restore_sysctls(maps: &Maps) -> Result<()> {
-    if maps.agent()?.restore_tcp_be_liberal != 1 {
+fn restore_sysctls(pins: &Pins, maps: &Maps) -> Result<()> {
+    if !pins.was_strict().exists() {
         return Ok(());
     }
     let key = sysctl::TCP_BE_LIBERAL;

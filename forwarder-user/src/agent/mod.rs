@@ -110,6 +110,7 @@ impl Agent {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
         let reporter = Reporter::new(&config, unix_now(), before.routing_digest);
+        let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(node = config.node_name, offload = ?config.offload, "agent started");
@@ -123,7 +124,7 @@ impl Agent {
             },
             applier,
             reporter,
-            liberal: BeLiberal::new(options.set_be_liberal, before.restore_tcp_be_liberal == 1),
+            liberal,
             health,
             known_endpoints: BTreeMap::new(),
             due: None,
@@ -285,7 +286,6 @@ impl Agent {
         self.liberal.keep();
         let record = self.reporter.record(
             plan.uplink.as_ref().map(|uplink| uplink.ifindex),
-            self.liberal.restores(),
             Some(plan.routing_digest),
         );
         if let Err(error) = self.applier.write_record(&record) {
@@ -305,7 +305,7 @@ impl Agent {
 
     /// The nodes have never been read: `status` should say so.
     fn report_without_plan(&mut self) {
-        let record = self.reporter.record(None, self.liberal.restores(), None);
+        let record = self.reporter.record(None, None);
         if let Err(error) = self.applier.write_record(&record) {
             warn!("{error:#}");
         }

@@ -29,9 +29,8 @@ impl Reporter {
                 routing_digest,
                 pid: std::process::id(),
                 uplink_ifindex: 0,
-                restore_tcp_be_liberal: 0,
                 manages_routes: u8::from(config.routes == RoutesMode::Manage),
-                _pad: [0; 6],
+                _pad: [0; 7],
                 node_name,
                 nodes_error: [0; 512],
             },
@@ -99,17 +98,11 @@ impl Reporter {
     }
 
     /// The record as it stands now. Without a plan there is no digest, and the one that is kept stays.
-    pub fn record(
-        &mut self,
-        uplink_ifindex: Option<u32>,
-        restore_be_liberal: bool,
-        routing_digest: Option<u64>,
-    ) -> Record {
+    pub fn record(&mut self, uplink_ifindex: Option<u32>, routing_digest: Option<u64>) -> Record {
         if let Some(routing_digest) = routing_digest {
             self.record.routing_digest = routing_digest;
         }
         self.record.uplink_ifindex = uplink_ifindex.unwrap_or(0);
-        self.record.restore_tcp_be_liberal = u8::from(restore_be_liberal);
         self.record.nodes_error = [0; 512];
         put_text(
             &mut self.record.nodes_error,

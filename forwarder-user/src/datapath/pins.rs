@@ -60,6 +60,12 @@ impl Pins {
         self.programs().join(hook.name())
     }
 
+    /// `<dir>/was_strict`, an empty directory: `nf_conntrack_tcp_be_liberal` was 0 before an agent set it
+    /// to 1. No map tells this, because maps of another layout are given up and this must outlive them.
+    pub fn was_strict(&self) -> PathBuf {
+        self.root.join("was_strict")
+    }
+
     /// True where something of ours is pinned here.
     pub fn exist(&self) -> bool {
         self.map(underpass_common::map_names::SETTINGS).exists()
@@ -142,6 +148,7 @@ impl Pins {
         for name in super::load::map_names()? {
             remove_file(&self.map(&name))?;
         }
+        remove_dir(&self.was_strict())?;
         remove_dir(&self.root)
     }
 }
