@@ -73,6 +73,14 @@ impl Bed {
         })
     }
 
+    /// The devices of the node that have a clsact qdisc.
+    fn clsact_on(&self) -> Vec<String> {
+        let shown = self.node().run(&["tc", "qdisc", "show"]).unwrap();
+        let lines = shown.lines().filter(|line| line.contains("qdisc clsact"));
+        let devices = lines.map(|line| line.split(' ').nth(4).unwrap().to_owned());
+        devices.collect()
+    }
+
     fn ping(&self) {
         let far = IpAddr::V4(self.lab.pod(2, 1).ipv4());
         Ping::to(far).count(3).expect(self.lab.pod(1, 1)).unwrap();
@@ -115,6 +123,7 @@ fn lives_and_leaves(mechanism: Mechanism) {
         attachments.attached()
     });
     assert_eq!(left, BTreeSet::new());
+    assert_eq!(bed.clsact_on(), [""; 0], "our own qdiscs go with us");
     let before = bed.counted();
     bed.ping();
     assert_eq!(bed.counted(), before, "detached programs see nothing");
@@ -135,6 +144,27 @@ fn clsact_programs_live_and_leave() {
     if root_or_skip("clsact_programs_live_and_leave") {
         lives_and_leaves(Mechanism::Clsact);
     }
+}
+
+#[test]
+fn a_clsact_qdisc_that_others_need_stays() {
+    if !root_or_skip("a_clsact_qdisc_that_others_need_stays") {
+        return;
+    }
+    let bed = Bed::new(Mechanism::Clsact);
+    let tc = |command: &str| bed.node().run(&["sh", "-ec", command]).unwrap();
+    // Theirs on the uplink; ours on the veth, where somebody comes to use it.
+    tc("tc qdisc add dev eth0 clsact");
+    bed.attach_all();
+    tc("tc filter add dev vethpod1 egress bpf direct-action bytecode '1,6 0 0 0'");
+    bed.with(|attachments, _| attachments.detach_all());
+    assert_eq!(bed.clsact_on(), ["eth0", "vethpod1"]);
+
+    // Now nobody needs it, but it is no longer ours to take.
+    tc("tc filter del dev vethpod1 egress");
+    bed.attach_all();
+    bed.with(|attachments, _| attachments.detach_all());
+    assert_eq!(bed.clsact_on(), ["eth0", "vethpod1"]);
 }
 
 #[test]

@@ -10,9 +10,7 @@ use std::io;
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::programs::links::{FdLink, Link as _, PinnedLink};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
-};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::util::KernelVersion;
@@ -20,7 +18,7 @@ use tracing::debug;
 use underpass_common::verdict::Hook;
 
 use super::load::program;
-use super::{Pins, link_info, pins};
+use super::{Pins, clsact, link_info, pins};
 
 /// Priority of our filters where there is no TCX. One of its own, so that no other filter is
 /// replaced; high, so that those of others run first and we see what they leave.
@@ -171,8 +169,8 @@ impl Attachments {
     ) -> Result<()> {
         check_name(device)?;
         let pin = self.pins.link(hook, device.ifindex);
-        // There already: as good.
-        let _ = qdisc_add_clsact(device.name);
+        let has_ours = self.has_filter(device.ifindex);
+        clsact::ensure(&self.pins, device, has_ours)?;
         let id = if pin.exists() {
             program.attach_to_link(filter(hook, device.name)?)?
         } else {
@@ -202,7 +200,17 @@ impl Attachments {
                 .detach()
                 .with_context(|| format!("cannot detach {} from {name}", hook.name()))?;
         }
-        pins::remove_file(&pin)
+        pins::remove_file(&pin)?;
+        if self.mechanism == Mechanism::Clsact && !self.has_filter(ifindex) {
+            clsact::release(&self.pins, ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a filter of ours is, or was, on that device.
+    fn has_filter(&self, ifindex: u32) -> bool {
+        let mut hooks = Hook::ALL.iter();
+        hooks.any(|hook| self.pins.link(*hook, ifindex).exists())
     }
 
     /// Detaches everything of ours.
@@ -213,6 +221,9 @@ impl Attachments {
         let pinned = self.pinned()?;
         for &(hook, ifindex) in &pinned {
             self.detach(hook, ifindex)?;
+        }
+        if self.mechanism == Mechanism::Clsact {
+            clsact::release_all(&self.pins)?;
         }
         Ok(pinned.len())
     }

@@ -66,6 +66,11 @@ impl Pins {
         self.root.join("was_strict")
     }
 
+    /// `<dir>/qdiscs`: a directory for each clsact qdisc that we have made, called as its device's index.
+    pub fn qdiscs(&self) -> PathBuf {
+        self.root.join("qdiscs")
+    }
+
     /// True where something of ours is pinned here.
     pub fn exist(&self) -> bool {
         self.map(underpass_common::map_names::SETTINGS).exists()
@@ -145,6 +150,7 @@ impl Pins {
             remove_files(&dir)?;
             remove_dir(&dir)?;
         }
+        remove_dir(&self.qdiscs())?;
         for name in super::load::map_names()? {
             remove_file(&self.map(&name))?;
         }
@@ -178,7 +184,11 @@ fn remove_files(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn remove_dir(dir: &Path) -> Result<()> {
+/// Removes an empty directory; none there is as good.
+///
+/// # Errors
+/// Names the directory.
+pub fn remove_dir(dir: &Path) -> Result<()> {
     match std::fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", dir.display()))

@@ -18,7 +18,8 @@ use crate::talk::{Road, Talk};
 
 /// A port that somebody's filter on a pod's veth blocks.
 const BLOCKED: u16 = 7777;
-/// Drops UDP packets to that port and leaves all others to whoever comes next.
+/// A qdisc for programs of others on both devices, and a filter on the pod's veth: it drops UDP packets
+/// to that port and leaves all others to whoever comes next.
 fn block(family: Family) -> String {
     // Where the protocol number stands, and the destination port.
     let (protocol, port) = match family {
@@ -26,7 +27,8 @@ fn block(family: Family) -> String {
         Family::V6 => (20, 56),
     };
     format!(
-        "tc qdisc add dev vethpod1 clsact
+        "tc qdisc add dev eth0 clsact
+         tc qdisc add dev vethpod1 clsact
          tc filter add dev vethpod1 ingress bpf direct-action bytecode \
              '6,48 0 0 {protocol},21 0 3 17,40 0 0 {port},21 0 1 {BLOCKED},6 0 0 2,6 0 0 4294967295'"
     )
