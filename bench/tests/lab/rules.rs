@@ -191,7 +191,9 @@ lab_test!(what_is_denied_is_dropped_until_it_is_allowed, {
 
 lab_test!(conntrack_is_on_where_it_is_asked_for, {
     let tracked = |lab: Lab| -> Result<bool> {
-        Ping::to(lab.pod(2, 1).address()).expect(lab.pod(1, 1))?;
+        Ping::to(lab.pod(2, 1).address())
+            .timeout(SOON)
+            .expect(lab.pod(1, 1))?;
         Ok(lab
             .node(1)
             .read_sysctl("net.netfilter.nf_conntrack_count")?
