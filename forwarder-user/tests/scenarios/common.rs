@@ -341,3 +341,29 @@ pub fn forget_connections(lab: &Lab) -> Result<()> {
     }
     Ok(())
 }
+
+/// Has the nodes' connection tracking forget in 5 s, in both families, what it remembers for minutes or
+/// days.
+pub fn forget_soon(lab: &Lab) -> Result<()> {
+    const AFTER: &str = "5";
+    let timeouts = [
+        "tcp_timeout_syn_sent",
+        "tcp_timeout_syn_recv",
+        "tcp_timeout_established",
+        "tcp_timeout_fin_wait",
+        "tcp_timeout_close_wait",
+        "tcp_timeout_last_ack",
+        "tcp_timeout_time_wait",
+        "tcp_timeout_close",
+        "tcp_timeout_max_retrans",
+        "tcp_timeout_unacknowledged",
+        "udp_timeout",
+        "udp_timeout_stream",
+    ];
+    for node in lab.nodes() {
+        for timeout in timeouts {
+            node.sysctl(&format!("net.netfilter.nf_conntrack_{timeout}"), AFTER)?;
+        }
+    }
+    Ok(())
+}

@@ -10,7 +10,7 @@ use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::flow::confirmed;
 
 use crate::common::{
-    self, DEADLINE, Datapath, Ends, answer_to, forget_connections, is_fast, make_fast,
+    self, DEADLINE, Datapath, Ends, answer_to, forget_connections, forget_soon, is_fast, make_fast,
     start_agents, tcp, tracked, wait_until_untracked, with_both, with_both_and_families,
     with_families, with_families_in_turn,
 };
@@ -80,34 +80,6 @@ fn opened_again(lab: &Lab) -> Result<()> {
 fn cluster(backend: Backend, family: Family) -> LabBuilder {
     let lab = common::lab().families(family);
     lab.flannel_rules(true).kube_proxy_rules(backend)
-}
-
-/// Seconds.
-const FORGOTTEN_AFTER: &str = "5";
-
-/// Seconds for what takes minutes to days; in both families.
-fn forget_soon(lab: &Lab) -> Result<()> {
-    let states = [
-        "syn_sent",
-        "syn_recv",
-        "established",
-        "fin_wait",
-        "close_wait",
-        "last_ack",
-        "time_wait",
-        "close",
-        "max_retrans",
-        "unacknowledged",
-    ];
-    for node in lab.nodes() {
-        for state in states {
-            node.sysctl(
-                &format!("net.netfilter.nf_conntrack_tcp_timeout_{state}"),
-                FORGOTTEN_AFTER,
-            )?;
-        }
-    }
-    Ok(())
 }
 
 /// From pod 1 of node 1 to pod 1 of node 2.

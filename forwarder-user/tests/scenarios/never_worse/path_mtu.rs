@@ -9,8 +9,8 @@ use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::common::{
-    self, DEADLINE, Datapath, NEVER, answer_to, forget_connections, is_fast, make_fast,
-    start_agents, tcp, tracked, udp, with_both_and_families, with_families,
+    self, DEADLINE, Datapath, NEVER, answer_to, forget_soon, is_fast, make_fast, start_agents, tcp,
+    tracked, udp, wait_until_untracked, with_both_and_families, with_families,
 };
 
 const PORT: u16 = 5001;
@@ -47,7 +47,7 @@ fn pmtu() -> Result<()> {
 #[derive(Clone, Copy, Debug)]
 enum Conntrack {
     Knows,
-    /// As an hour after the flow began.
+    /// As an hour after the flow began: here, 5 s after the last packet that went by the kernel.
     HasForgotten,
 }
 
@@ -78,7 +78,14 @@ fn cluster(backend: Backend, family: Family) -> LabBuilder {
 /// Makes the way to pod 1 of node 2 narrow. What the ends have told each other before stays.
 fn narrow(lab: &Lab, place: Place, conntrack: Conntrack) -> Result<()> {
     if let Conntrack::HasForgotten = conntrack {
-        forget_connections(lab)?;
+        let (pod, far) = (lab.pod(1, 1).address(), lab.pod(2, 1).address());
+        for (node, protocol) in lab
+            .nodes()
+            .iter()
+            .flat_map(|node| [(node, "tcp"), (node, "udp")])
+        {
+            wait_until_untracked(node, protocol, pod, far)?;
+        }
     }
     let set =
         |host: &Host, interface: &str| host.ip(&format!("link set {interface} mtu {NARROW}\n"));
@@ -109,6 +116,7 @@ fn wait_until_learned(lab: &Lab, mut meanwhile: impl FnMut() -> Result<()>) -> R
 
 fn tcp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntrack) -> Result<()> {
     let lab = cluster(backend, family).build()?;
+    forget_soon(&lab)?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
     let to = SocketAddr::new(far.address(), PORT);
@@ -140,6 +148,7 @@ fn tcp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntra
 /// With answers, so that both directions are confirmed.
 fn udp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntrack) -> Result<()> {
     let lab = cluster(backend, family).build()?;
+    forget_soon(&lab)?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
     let to = SocketAddr::new(far.address(), PORT);
@@ -165,6 +174,7 @@ fn udp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntra
 /// does not know the flow. By that the flow is the kernel's for a packet, and the next error is known.
 fn one_way_udp_learns(backend: Backend, family: Family) -> Result<()> {
     let lab = cluster(backend, family).build()?;
+    forget_soon(&lab)?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
     let to = SocketAddr::new(far.address(), PORT);
