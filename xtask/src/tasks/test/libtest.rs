@@ -13,6 +13,13 @@ use crate::process::{as_root, name_of, search_path};
 use crate::tasks::executables::Executable;
 use crate::{terminal, workspace};
 
+/// Variables that reach the tests also where they run as root by sudo, which drops what it isn't told of.
+const PASSED_ON: [&str; 4] = [
+    "RUST_BACKTRACE",
+    "UNDERPASS_ORACLE_PACKETS",
+    "UNDERPASS_ORACLE_SEED",
+    "UNDERPASS_SEED",
+];
 /// The file in which a test notes that it cannot run on this machine.
 const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 
@@ -76,7 +83,8 @@ impl Libtest<'_> {
             ("CARGO_MANIFEST_DIR", test.package_dir.clone().into()),
         ];
         env.extend(self.long.then(|| (LONG, "1".into())));
-        env.extend(std::env::var_os("RUST_BACKTRACE").map(|value| ("RUST_BACKTRACE", value)));
+        let passed_on = PASSED_ON.into_iter();
+        env.extend(passed_on.filter_map(|name| Some((name, std::env::var_os(name)?))));
         env
     }
 
