@@ -24,6 +24,7 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 pub struct AgentOptions {
     binary: Option<PathBuf>,
     nodes_file: Option<PathBuf>,
+    iface: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
@@ -40,6 +41,13 @@ impl AgentOptions {
     #[must_use]
     pub fn nodes_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.nodes_file = Some(path.into());
+        self
+    }
+
+    /// Another interface than the node's uplink.
+    #[must_use]
+    pub fn iface(mut self, name: &str) -> Self {
+        self.iface = Some(name.to_owned());
         self
     }
 
@@ -169,7 +177,8 @@ impl Lab {
         let mut command = Command::new(binary);
         command
             .arg("agent")
-            .args(["--node-name", node.name(), "--iface", node.uplink()])
+            .args(["--node-name", node.name()])
+            .args(["--iface", options.iface.as_deref().unwrap_or(node.uplink())])
             .args(["--listen", &LISTEN.to_string()])
             .arg("--nodes-file")
             .arg(nodes_file)

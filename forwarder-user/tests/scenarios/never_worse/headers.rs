@@ -255,7 +255,7 @@ fn over_vlan(family: Family) -> Result<()> {
         }
         node.ip(&lines)?;
     }
-    let agents = start_agents(&lab, &AgentOptions::default())?;
+    let agents = start_agents(&lab, &AgentOptions::default().iface(VLAN))?;
     let road = Road::open(&lab)?;
     road.hush()?;
     for packet in [udp(), tcp(ACK)] {

@@ -17,10 +17,10 @@ const CORE: [(&str, &[&str]); 4] = [
     (
         SCENARIOS,
         &[
-            "agent_away::detach::detach",
             "agent_away::restarts::agent_restarted",
-            "never_worse::policy_deny::policy_deny",
-            "never_worse::tuple_reuse::tuple_reuse",
+            // Here alone, where the machine's own kernel has no VLAN devices.
+            "never_worse::headers::vlan",
+            "never_worse::packets::ttl",
         ],
     ),
 ];
