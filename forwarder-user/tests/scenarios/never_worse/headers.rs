@@ -271,15 +271,6 @@ fn over_vlan(family: Family) -> Result<()> {
             ensure!(added.of(hook, Verdict::Fast) >= 4, "{added:?}");
         }
     }
-    for node in lab.nodes() {
-        let attached = node
-            .run(&["bpftool", "net", "show", "dev", VLAN])
-            .context("bpftool")?;
-        ensure!(
-            attached.contains("from_wire") && attached.contains("to_wire"),
-            "{attached}"
-        );
-    }
     drop(agents);
     Ok(())
 }
