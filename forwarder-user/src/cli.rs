@@ -132,9 +132,14 @@ pub struct AgentArgs {
     /// This node's name, as the cluster knows it
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: String,
-    /// Kubernetes List of Nodes, YAML or JSON (`kubectl get nodes -o yaml`); watched
+    /// Nodes from a file instead of the Kubernetes API: a List of Nodes, YAML or JSON
+    /// (`kubectl get nodes -o yaml`); watched
     #[arg(long, value_name = "FILE")]
-    pub nodes_file: PathBuf,
+    pub nodes_file: Option<PathBuf>,
+    /// Reach the Kubernetes API with this kubeconfig. Without it: in a pod by the pod's ServiceAccount,
+    /// elsewhere by the file in KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE", conflicts_with = "nodes_file")]
+    pub kubeconfig: Option<PathBuf>,
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,

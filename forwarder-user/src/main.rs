@@ -10,6 +10,8 @@ use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{AgentArgs, BeLiberal, Cli, Command, LogFormat, OffloadMode, RoutesMode};
 use underpass::config::{self, Config, UplinkChoice};
 use underpass::datapath::Pins;
+use underpass::world::kubernetes::Access;
+use underpass::world::source::Choice;
 use underpass::{detach, inspect};
 use underpass_common::settings::Offload;
 
@@ -45,25 +47,29 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 fn run_agent(args: AgentArgs) -> Result<()> {
     start_log(args.log_format);
+    let nodes = match &args.nodes_file {
+        Some(path) => Choice::File(path.clone()),
+        None => Choice::Kubernetes(Access::choose(args.kubeconfig.clone())),
+    };
     let options = AgentOptions {
-        nodes_file: args.nodes_file.clone(),
+        nodes: nodes.clone(),
         pins: Pins::new(&args.pins.bpffs),
         max_flows: args.max_flows,
         set_be_liberal: args.tcp_be_liberal == BeLiberal::Set,
         listen: args.listen,
     };
-    let config = config(args);
+    let config = config(args, &nodes);
     runtime()?.block_on(async {
         let agent = Agent::start(config, options).await?;
         agent.run().await
     })
 }
 
-fn config(args: AgentArgs) -> Config {
+fn config(args: AgentArgs, nodes: &Choice) -> Config {
     let uplink = args.uplink;
     Config {
         node_name: args.node_name,
-        nodes_source: format!("nodes file {}", args.nodes_file.display()),
+        nodes_source: nodes.name(),
         uplink: match (uplink.iface, uplink.iface_regex, uplink.iface_can_reach) {
             (Some(name), _, _) => UplinkChoice::Name(name),
             (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),

@@ -13,14 +13,13 @@ mod report;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 use underpass_common::endpoint::Endpoint;
 
 use crate::apply::Applier;
@@ -35,7 +34,7 @@ use crate::sysctl;
 use crate::world::World;
 use crate::world::kernel::LinkKind;
 use crate::world::netlink::{Event, Events, Netlink};
-use crate::world::nodes_file::{NodesFile, watch};
+use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use report::Reporter;
 
@@ -49,8 +48,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the agent needs besides the plan's [`Config`].
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
-    /// The nodes.
-    pub nodes_file: PathBuf,
+    /// Where the nodes come from.
+    pub nodes: Choice,
     /// Where everything is pinned.
     pub pins: Pins,
     /// Entries of the flow table.
@@ -64,7 +63,7 @@ pub struct AgentOptions {
 /// A running agent.
 pub struct Agent {
     config: Config,
-    nodes_file: NodesFile,
+    source: Source,
     netlink: Netlink,
     events: Events,
     world: World,
@@ -91,6 +90,7 @@ impl Agent {
         capabilities::require()?;
         pins.create()?;
         let lock = pins.lock()?;
+        let source = Source::open(options.nodes).await?;
         let loaded = load(
             &pins,
             LoadOptions {
@@ -115,7 +115,7 @@ impl Agent {
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(node = config.node_name, offload = ?config.offload, "agent started");
         Ok(Self {
-            nodes_file: NodesFile::new(options.nodes_file),
+            source,
             netlink,
             events,
             world: World {
@@ -137,9 +137,8 @@ impl Agent {
     /// Runs until told to stop (SIGTERM, SIGINT), and leaves everything in place then.
     ///
     /// # Errors
-    /// Where the nodes file cannot be watched or the kernel no longer tells what happens.
+    /// Where the kernel no longer tells what happens.
     pub async fn run(mut self) -> Result<()> {
-        let mut watch = watch(self.nodes_file.path())?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
         let mut resync = interval(RESYNC);
@@ -152,11 +151,12 @@ impl Agent {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 events = self.events.next() => self.absorb(events?).await,
-                () = watch.changed() => self.read_nodes().await,
+                () = self.source.changed() => self.read_nodes().await,
                 _ = resync.tick() => self.resync().await,
                 _ = endpoints.tick() => {
                     self.look_at_endpoints();
                     self.look_at_mtus();
+                    self.look_at_source();
                 }
                 () = at(self.due) => self.reconcile().await,
             }
@@ -202,20 +202,34 @@ impl Agent {
 
     /// Reads the nodes; where that fails the last good ones stay.
     async fn read_nodes(&mut self) {
-        let file = self.nodes_file.clone();
-        let read = tokio::task::spawn_blocking(move || file.read()).await;
-        match read {
-            Ok(Ok(nodes)) => {
-                self.reporter.nodes_read(nodes.warnings, unix_now());
-                self.world.nodes = Some(nodes.nodes);
-            }
-            Ok(Err(error)) => {
-                let kept = self.world.nodes.is_some();
-                self.reporter.nodes_failed(error.to_string(), kept);
-            }
-            Err(error) => error!("reading the nodes file ended badly: {error}"),
+        let reading = self.source.read().await;
+        if let Some(nodes) = reading.nodes {
+            self.world.nodes = Some(nodes);
+            self.mark_due(Duration::ZERO);
         }
-        self.mark_due(Duration::ZERO);
+        match reading.error {
+            Some(error) => {
+                let kept = self.world.nodes.is_some();
+                self.reporter.nodes_failed(error, kept);
+            }
+            None if self.world.nodes.is_some() => {
+                self.reporter
+                    .nodes_read(reading.warnings, reading.heard_unix_s);
+            }
+            None => {}
+        }
+        self.write_record();
+    }
+
+    /// Notes that the source is still there, where it gives a sign of life.
+    fn look_at_source(&mut self) {
+        let heard = self.source.heard_unix_s();
+        if self.world.nodes.is_some()
+            && let Some(heard) = heard
+            && self.reporter.nodes_heard(heard)
+        {
+            self.write_record();
+        }
     }
 
     /// An address that moved to another veth, or is gone, must not be reached by a cached way out.
@@ -264,8 +278,7 @@ impl Agent {
         }
         self.resolve_uplink().await;
         let Some(plan) = plan(&self.config, &self.world) else {
-            self.report_without_plan();
-            return;
+            return self.write_record();
         };
         self.reporter.tell_problems(&plan.problems);
         match self
@@ -284,10 +297,14 @@ impl Agent {
             }
         }
         self.liberal.keep();
-        let record = self.reporter.record(
-            plan.uplink.as_ref().map(|uplink| uplink.ifindex),
-            Some(plan.routing_digest),
-        );
+        let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
+        self.reporter.planned(uplink, plan.routing_digest);
+        self.write_record();
+    }
+
+    /// What `status` shows of the agent.
+    fn write_record(&mut self) {
+        let record = self.reporter.record();
         if let Err(error) = self.applier.write_record(&record) {
             warn!("{error:#}");
         }
@@ -300,14 +317,6 @@ impl Agent {
                 Ok(found) => *ifindex = found,
                 Err(error) => warn!("{error:#}"),
             }
-        }
-    }
-
-    /// The nodes have never been read: `status` should say so.
-    fn report_without_plan(&mut self) {
-        let record = self.reporter.record(None, None);
-        if let Err(error) = self.applier.write_record(&record) {
-            warn!("{error:#}");
         }
     }
 

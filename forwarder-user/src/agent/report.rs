@@ -97,12 +97,23 @@ impl Reporter {
         self.record.uplink_ifindex
     }
 
-    /// The record as it stands now. Without a plan there is no digest, and the one that is kept stays.
-    pub fn record(&mut self, uplink_ifindex: Option<u32>, routing_digest: Option<u64>) -> Record {
-        if let Some(routing_digest) = routing_digest {
-            self.record.routing_digest = routing_digest;
+    /// The source has given a sign of life; true where that is newer than what is in the record.
+    pub fn nodes_heard(&mut self, unix_s: u64) -> bool {
+        let newer = unix_s > self.record.nodes_read_unix_s;
+        if newer {
+            self.record.nodes_read_unix_s = unix_s;
         }
-        self.record.uplink_ifindex = uplink_ifindex.unwrap_or(0);
+        newer
+    }
+
+    /// There is a plan: the uplink's interface index (0: none) and the routing's digest.
+    pub fn planned(&mut self, uplink_ifindex: u32, routing_digest: u64) {
+        self.record.uplink_ifindex = uplink_ifindex;
+        self.record.routing_digest = routing_digest;
+    }
+
+    /// The record as it stands now. Before the first plan the digest that was kept stays.
+    pub fn record(&mut self) -> Record {
         self.record.nodes_error = [0; 512];
         put_text(
             &mut self.record.nodes_error,

@@ -14,6 +14,11 @@ use crate::world::cluster::Node;
 /// The longest node name that a map's key holds, in bytes.
 pub const LONGEST_NAME: usize = 255;
 
+/// Where a node's addresses stand, for messages.
+const INTERNAL_IP: &str = "status.addresses: InternalIP";
+const PUBLIC_IP: &str = "annotation flannel.alpha.coreos.com/public-ip";
+const PUBLIC_IPV6: &str = "annotation flannel.alpha.coreos.com/public-ipv6";
+
 /// What claims are judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
@@ -30,7 +35,7 @@ pub struct Rules<'a> {
 pub struct Claim {
     /// Its podCIDRs, in its own order, each once.
     pub pod_cidrs: Vec<IpNet>,
-    /// Its first InternalIP of each family.
+    /// Of each family the address that Flannel reaches it by, else its first InternalIP.
     pub addresses: Vec<IpAddr>,
     /// Set where the claim is not taken.
     pub refused: Option<Refused>,
@@ -75,6 +80,8 @@ struct Entry<'a> {
     pod_cidrs: Vec<IpNet>,
     /// All of them, not only the first of each family.
     addresses: Vec<IpAddr>,
+    /// How many of them, from the first, are Flannel's.
+    flannels: usize,
     refused: Option<Refused>,
 }
 
@@ -86,6 +93,7 @@ impl<'a> Entry<'a> {
             is_own,
             pod_cidrs: Vec::new(),
             addresses: Vec::new(),
+            flannels: 0,
             refused: None,
         };
         for (index, text) in node.pod_cidrs.iter().enumerate() {
@@ -107,13 +115,18 @@ impl<'a> Entry<'a> {
                 }
             }
         }
-        for text in &node.internal_ips {
-            match node_address(text) {
-                Ok(address) => entry.addresses.push(address),
-                Err(why) => entry.refuse(Refusal::Malformed, || {
-                    format!("status.addresses: InternalIP {} {why}", quoted(text))
-                }),
+        // Flannel's come first: where there are any, it is by them that flanneld reaches the node.
+        for (field, text, is_v4) in [
+            (PUBLIC_IP, &node.public_ip, true),
+            (PUBLIC_IPV6, &node.public_ipv6, false),
+        ] {
+            if let Some(text) = text {
+                entry.read_address(field, text, |address| address.is_ipv4() == is_v4);
             }
+        }
+        entry.flannels = entry.addresses.len();
+        for text in &node.internal_ips {
+            entry.read_address(INTERNAL_IP, text, |_| true);
         }
         if node.pod_cidrs.is_empty() {
             entry.refuse(Refusal::NoPodCidr, || {
@@ -122,6 +135,19 @@ impl<'a> Entry<'a> {
         }
         entry.refuse_without_address();
         entry
+    }
+
+    fn read_address(&mut self, field: &str, text: &str, belongs: impl Fn(IpAddr) -> bool) {
+        match node_address(text) {
+            Ok(address) if !belongs(address) => self.refuse(Refusal::Malformed, || {
+                format!("{field} {address} is of the other family")
+            }),
+            Ok(address) if self.addresses.contains(&address) => {}
+            Ok(address) => self.addresses.push(address),
+            Err(why) => self.refuse(Refusal::Malformed, || {
+                format!("{field} {} {why}", quoted(text))
+            }),
+        }
     }
 
     /// Each podCIDR is of use only with an address of its own family.
@@ -288,8 +314,13 @@ impl Known {
     }
 
     fn refuse_addresses(&self, entry: &mut Entry<'_>, index: usize) {
-        for address in entry.addresses.clone() {
-            let field = format!("status.addresses: InternalIP {address}");
+        for (place, address) in entry.addresses.clone().into_iter().enumerate() {
+            let field = match (place < entry.flannels, address) {
+                (false, _) => INTERNAL_IP,
+                (true, IpAddr::V4(_)) => PUBLIC_IP,
+                (true, IpAddr::V6(_)) => PUBLIC_IPV6,
+            };
+            let field = format!("{field} {address}");
             if let Some(own) = self.own_cidrs.iter().find(|own| own.contains(&address)) {
                 entry.refuse(Refusal::Malformed, || {
                     format!("{field} lies in this node's own podCIDR {own}")

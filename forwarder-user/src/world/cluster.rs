@@ -9,4 +9,9 @@ pub struct Node {
     pub pod_cidrs: Vec<String>,
     /// `status.addresses` of type `InternalIP`; text, unparsed.
     pub internal_ips: Vec<String>,
+    /// Flannel's annotation `public-ip-overwrite`, else `public-ip`: the IPv4 address by which flanneld
+    /// reaches the node; text, unparsed.
+    pub public_ip: Option<String>,
+    /// The same of `public-ipv6-overwrite` and `public-ipv6`.
+    pub public_ipv6: Option<String>,
 }

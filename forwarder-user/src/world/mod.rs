@@ -5,8 +5,10 @@
 
 pub mod cluster;
 pub mod kernel;
+pub mod kubernetes;
 pub mod netlink;
 pub mod nodes_file;
+pub mod source;
 
 pub use cluster::Node;
 pub use kernel::{Kernel, KernelRoute, Link, LinkKind, Neighbour, RouteKind, VethPeer};

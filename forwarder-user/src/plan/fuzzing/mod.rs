@@ -36,7 +36,10 @@ pub(crate) fn run(input: &[u8]) {
 fn takes_no_harm(config: &Config, world: &World, plan: &Plan) {
     let local = world.kernel.addresses.values().flatten().map(IpNet::addr);
     let nodes = world.nodes.iter().flatten();
-    let claimed = nodes.flat_map(|node| &node.internal_ips);
+    let claimed = nodes.flat_map(|node| {
+        let flannels = [&node.public_ip, &node.public_ipv6].into_iter().flatten();
+        node.internal_ips.iter().chain(flannels)
+    });
     let addresses: Vec<IpAddr> = claimed
         .filter_map(|text| node_address(text).ok())
         .chain(local)

@@ -161,6 +161,17 @@ fn node(bytes: &mut Bytes<'_>) -> Node {
             2 => bytes.text(80),
             _ => address(bytes).to_string(),
         }),
+        public_ip: public_ip(bytes),
+        public_ipv6: public_ip(bytes),
+    }
+}
+
+/// Rarely one, and then often of the wrong family.
+fn public_ip(bytes: &mut Bytes<'_>) -> Option<String> {
+    match bytes.up_to(7) {
+        0 => Some(bytes.text(80)),
+        1 | 2 => Some(address(bytes).to_string()),
+        _ => None,
     }
 }
 

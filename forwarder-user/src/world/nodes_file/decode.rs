@@ -206,7 +206,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 
 /// Reduces an item to the fields that are used. Values of a wrong type are kept as their text, for
 /// the plan to refuse by name; only an item that names no node is an error.
-fn node_of(item: &Value) -> Result<Node, String> {
+pub(in crate::world) fn node_of(item: &Value) -> Result<Node, String> {
     if !item.is_object() {
         return Err(format!("it is {}, not a Node", what(item)));
     }
@@ -234,6 +234,18 @@ fn node_of(item: &Value) -> Result<Node, String> {
         name,
         pod_cidrs,
         internal_ips: internal_ips(item.pointer("/status/addresses")),
+        public_ip: flannel(item, ["public-ip-overwrite", "public-ip"]),
+        public_ipv6: flannel(item, ["public-ipv6-overwrite", "public-ipv6"]),
+    })
+}
+
+/// The first of these annotations of Flannel that says anything: one that somebody set by hand comes
+/// before the one that flanneld wrote.
+fn flannel(item: &Value, names: [&str; 2]) -> Option<String> {
+    let annotations = item.pointer("/metadata/annotations")?.as_object()?;
+    names.into_iter().find_map(|name| {
+        let value = annotations.get(&format!("flannel.alpha.coreos.com/{name}"));
+        texts(value).into_iter().next()
     })
 }
 

@@ -51,10 +51,14 @@ fn written(node: &Node) -> Value {
         .iter()
         .map(|ip| json!({"type": "InternalIP", "address": ip}))
         .collect();
+    let annotations = json!({
+        "flannel.alpha.coreos.com/public-ip": node.public_ip,
+        "flannel.alpha.coreos.com/public-ipv6-overwrite": node.public_ipv6,
+    });
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node.name},
+        "metadata": {"name": node.name, "annotations": annotations},
         "spec": {"podCIDR": node.pod_cidrs.first(), "podCIDRs": node.pod_cidrs},
         "status": {"addresses": addresses},
     })

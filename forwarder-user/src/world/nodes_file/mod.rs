@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::Node;
 
+pub(super) use decode::node_of;
 pub use watch::{Watch, watch};
 
 /// The largest file that is read, in bytes: room for 5,000 nodes with everything that kubectl
@@ -172,7 +173,7 @@ impl NodesFile {
 
 /// A message that quotes the file: cut where it is long, and with nothing in it that breaks a line or
 /// steers a terminal.
-fn fit_for_a_line(text: &str) -> String {
+pub(super) fn fit_for_a_line(text: &str) -> String {
     const LONGEST: usize = 400;
     match text.char_indices().nth(LONGEST) {
         None => text.replace(char::is_control, "\u{fffd}"),

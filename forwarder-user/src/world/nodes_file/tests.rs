@@ -32,6 +32,8 @@ fn node(name: &str, pod_cidrs: &[&str], internal_ips: &[&str]) -> Node {
         name: name.to_owned(),
         pod_cidrs: owned(pod_cidrs),
         internal_ips: owned(internal_ips),
+        public_ip: None,
+        public_ipv6: None,
     }
 }
 
@@ -56,11 +58,14 @@ fn what_kubectl_prints_is_read() {
     assert_eq!(
         nodes.nodes,
         [
-            node(
-                "control-1",
-                &["10.244.0.0/24", "fd00:10:244::/64"],
-                &["192.168.56.10", "fd00:56::10"]
-            ),
+            Node {
+                public_ip: Some("192.168.56.10".to_owned()),
+                ..node(
+                    "control-1",
+                    &["10.244.0.0/24", "fd00:10:244::/64"],
+                    &["192.168.56.10", "fd00:56::10"]
+                )
+            },
             node("worker-1", &["10.244.1.0/24"], &["192.168.56.11"]),
         ]
     );
