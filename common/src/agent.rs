@@ -6,7 +6,8 @@
 pub struct Agent {
     /// Seconds since the epoch when this agent started.
     pub started_unix_s: u64,
-    /// Seconds since the epoch when the nodes were last read without an error; 0: never.
+    /// Seconds since the epoch when the nodes were last read without an error, or their source was last
+    /// heard where it gives signs of life; 0: never.
     pub nodes_read_unix_s: u64,
     /// What the agent made of policy rules, and of routes that lead pods' addresses elsewhere, in one
     /// number: where it is another one, every flow is confirmed anew.
@@ -17,12 +18,37 @@ pub struct Agent {
     pub uplink_ifindex: u32,
     /// 1: the agent keeps the kernel's host-gw routes itself (`--routes manage`).
     pub manages_routes: u8,
+    /// A [`NodesSource`]; 0: not told.
+    pub nodes_source: u8,
     /// Always 0.
-    pub _pad: [u8; 7],
+    pub _pad: [u8; 6],
     /// This node's name, ended by zeros.
     pub node_name: [u8; 256],
     /// The newest error of the nodes' source, ended by zeros; empty: none.
     pub nodes_error: [u8; 512],
+}
+
+/// Where the nodes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NodesSource {
+    /// A file, which says nothing between its changes.
+    File = 1,
+    /// The Kubernetes API, which gives a sign of life about once a minute.
+    Kubernetes = 2,
+}
+
+impl NodesSource {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::File, Self::Kubernetes];
+
+    /// Its name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Agent>() == 40 + 256 + 512);

@@ -3,6 +3,7 @@
 //! - [`world`]: what is known, from the cluster and from the kernel
 //! - [`plan`] and [`diff`]: what should be, and what to change; pure
 //! - [`agent`] and [`apply`]: the loop, and the only writer
+//! - [`events`]: what the cluster is told of it
 //! - [`datapath`]: the BPF programs and maps, loaded, attached, pinned
 //! - [`inspect`]: `status`, `peers`, `pods`, `flows`, `check`
 //! - [`detach`]: everything out again
@@ -11,15 +12,18 @@ pub mod agent;
 pub mod apply;
 pub mod capabilities;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod conntrack;
 pub mod datapath;
 pub mod detach;
 pub mod diff;
+pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod inspect;
 pub mod metrics;
 pub mod plan;
+mod random;
 pub mod sysctl;
 pub mod world;

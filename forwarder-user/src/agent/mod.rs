@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,10 +24,12 @@ use underpass_common::endpoint::Endpoint;
 
 use crate::apply::Applier;
 use crate::capabilities;
+use crate::clock::unix_now;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
 use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
 use crate::sysctl;
@@ -70,6 +72,8 @@ pub struct Agent {
     applier: Applier,
     reporter: Reporter,
     liberal: BeLiberal,
+    /// Writes Events, where there is an API to write them to.
+    announcer: Option<Announcer>,
     health: Arc<Health>,
     known_endpoints: BTreeMap<IpAddr, Endpoint>,
     /// Something has changed and is not applied yet; not before this moment.
@@ -90,6 +94,13 @@ impl Agent {
         capabilities::require()?;
         pins.create()?;
         let lock = pins.lock()?;
+        let announcer = match &options.nodes {
+            Choice::File(_) => None,
+            Choice::Kubernetes(access) => {
+                let (access, name) = (access.clone(), &config.node_name);
+                Some(Announcer::start(access, name, Pace::default()))
+            }
+        };
         let source = Source::open(options.nodes).await?;
         let loaded = load(
             &pins,
@@ -109,7 +120,7 @@ impl Agent {
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
-        let reporter = Reporter::new(&config, unix_now(), before.routing_digest);
+        let reporter = Reporter::new(&config, source.kind(), unix_now(), before.routing_digest);
         let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
@@ -125,6 +136,7 @@ impl Agent {
             applier,
             reporter,
             liberal,
+            announcer,
             health,
             known_endpoints: BTreeMap::new(),
             due: None,
@@ -281,6 +293,10 @@ impl Agent {
             return self.write_record();
         };
         self.reporter.tell_problems(&plan.problems);
+        if let Some(announcer) = &self.announcer {
+            let nodes = self.world.nodes.as_ref().map_or(0, Vec::len);
+            announcer.tell(notices(&plan, &self.config.node_name), nodes);
+        }
         match self
             .applier
             .apply(&self.netlink, &self.world.kernel, &plan)
@@ -332,10 +348,4 @@ async fn at(moment: Option<Instant>) {
         Some(moment) => sleep_until(moment).await,
         None => pending().await,
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs())
 }

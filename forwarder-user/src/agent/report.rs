@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tracing::{error, info, warn};
-use underpass_common::agent::Agent as Record;
+use underpass_common::agent::{Agent as Record, NodesSource};
 
 use crate::config::{Config, RoutesMode};
 use crate::plan::Problem;
@@ -19,7 +19,12 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter of an agent that starts now.
-    pub fn new(config: &Config, started_unix_s: u64, routing_digest: u64) -> Self {
+    pub fn new(
+        config: &Config,
+        source: NodesSource,
+        started_unix_s: u64,
+        routing_digest: u64,
+    ) -> Self {
         let mut node_name = [0; 256];
         put_text(&mut node_name, &config.node_name);
         Self {
@@ -30,7 +35,8 @@ impl Reporter {
                 pid: std::process::id(),
                 uplink_ifindex: 0,
                 manages_routes: u8::from(config.routes == RoutesMode::Manage),
-                _pad: [0; 7],
+                nodes_source: source as u8,
+                _pad: [0; 6],
                 node_name,
                 nodes_error: [0; 512],
             },

@@ -3,7 +3,6 @@
 mod failures;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
@@ -19,6 +18,7 @@ use crate::datapath::attach::Device;
 use crate::datapath::{Attachments, Loaded, Maps};
 use crate::diff::{Actual, Attachment, Changes, KernelRouteChange, RouteChange, diff, loses_a_way};
 use crate::plan::{self, Plan};
+use crate::random;
 use crate::world::Kernel;
 use crate::world::netlink::{Netlink, RouteAdded};
 use failures::Failures;
@@ -71,7 +71,7 @@ impl Applier {
     /// as it was before.
     fn doubt_confirmations(&mut self) {
         self.settings.epoch = next(self.settings.epoch);
-        self.settings.tag_seed = random();
+        self.settings.tag_seed = new_seed();
     }
 
     /// Reads the maps anew next time, should somebody else have written to them.
@@ -188,7 +188,7 @@ impl Applier {
             *number = (*number).max(1);
         }
         if self.settings.tag_seed == 0 {
-            self.settings.tag_seed = random();
+            self.settings.tag_seed = new_seed();
         }
         if self.maps.settings()? != self.settings {
             self.maps.set_settings(&self.settings)?;
@@ -294,9 +294,9 @@ async fn change_kernel_route(netlink: &Netlink, change: &KernelRouteChange) -> R
     Ok(())
 }
 
-/// Not 0. The standard library's hasher is seeded by the operating system's random numbers.
-fn random() -> u32 {
-    (RandomState::new().build_hasher().finish() as u32).max(1)
+/// Not 0, which means "none yet".
+fn new_seed() -> u32 {
+    (random::number() as u32).max(1)
 }
 
 fn next(number: u32) -> u32 {

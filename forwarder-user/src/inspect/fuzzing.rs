@@ -56,6 +56,9 @@ fn status_is_shown(
     assert_eq!(status.offload, offload.map_or("unknown", |(_, name)| name));
     let routes = ["observe", "manage"].get(usize::from(agent.manages_routes));
     assert_eq!(status.routes, routes.copied().unwrap_or("unknown"));
+    let sources = ["unknown", "file", "kubernetes"];
+    let source = sources.get(usize::from(agent.nodes_source));
+    assert_eq!(status.nodes_source, *source.unwrap_or(&"unknown"));
     for text in [
         Some(&status.node),
         status.nodes_error.as_ref(),

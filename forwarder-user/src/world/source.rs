@@ -1,13 +1,14 @@
 //! Where the agent has the cluster's nodes from. Its loop does not care which.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use underpass_common::agent::NodesSource;
 
 pub use super::kubernetes::Reading;
 use super::kubernetes::{Access, KubernetesNodes, Patience};
 use super::nodes_file::{NodesFile, Watch, watch};
+use crate::clock::unix_now;
 
 /// Which source.
 #[derive(Clone, Debug)]
@@ -54,6 +55,14 @@ impl Source {
         })
     }
 
+    /// Which one it is.
+    pub fn kind(&self) -> NodesSource {
+        match self {
+            Self::File(..) => NodesSource::File,
+            Self::Kubernetes(_) => NodesSource::Kubernetes,
+        }
+    }
+
     /// Returns once there is something to [read](Self::read). Cancel safe.
     pub async fn changed(&mut self) {
         match self {
@@ -87,9 +96,7 @@ async fn read_file(file: NodesFile) -> Reading {
             nodes: Some(nodes.nodes),
             warnings: nodes.warnings,
             error: None,
-            heard_unix_s: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |passed| passed.as_secs()),
+            heard_unix_s: unix_now(),
         },
         Ok(Err(error)) => Reading {
             error: Some(error.to_string()),

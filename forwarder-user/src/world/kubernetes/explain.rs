@@ -18,14 +18,14 @@ pub fn chain(error: &dyn Error) -> String {
     fit_for_a_line(&told)
 }
 
-/// What the server answered, or why it could not be asked.
-pub fn answer(error: &kube::Error) -> String {
+/// What the server answered, or why it could not be asked. `needed` names the right that is asked for.
+pub fn answer(error: &kube::Error, needed: &str) -> String {
     match error {
         kube::Error::Api(status) => {
             let what = match status.code {
-                401 => " (who are we? the token or certificate is not accepted)",
-                403 => " (not allowed to: get, list and watch of nodes is needed)",
-                _ => "",
+                401 => " (who are we? the token or certificate is not accepted)".to_owned(),
+                403 => format!(" (not allowed to: {needed} is needed)"),
+                _ => String::new(),
             };
             let message = match status.message.is_empty() {
                 true => &status.reason,

@@ -7,8 +7,6 @@
 //! kube's own watcher would do the same with less said: it never falls back from streams to pages, goes on
 //! behind an event that it could not read, and keeps bookmarks, the sign of life of a quiet cluster, to itself.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -23,10 +21,13 @@ use super::explain::answer;
 use super::shared::Shared;
 use super::store::Partial;
 use super::wire::{self, Event};
+use crate::random;
 use crate::world::nodes_file::fit_for_a_line;
 
 /// Where Nodes are served.
 const NODES: &str = "/api/v1/nodes";
+/// What the agent must be allowed to.
+const NEEDED: &str = "get, list and watch of nodes";
 /// Nodes to a page: what kubectl and the controllers ask for.
 const PAGE: u32 = 500;
 /// The longest line of a watch, in bytes. etcd takes objects of 1.5 MB.
@@ -150,8 +151,7 @@ impl Follower {
     /// Pauses, each time for longer, and no two agents alike: a server that comes back is not to be
     /// met by all of them at once.
     async fn rest(&mut self) {
-        let spread = (RandomState::new().hash_one(0) % 1000) as f64 / 1000.0;
-        sleep(self.pause.mul_f64(0.5 + spread / 2.0)).await;
+        sleep(self.pause.mul_f64(0.5 + random::fraction() / 2.0)).await;
         self.pause = (self.pause * 2).min(self.patience.longest_pause);
     }
 
@@ -318,8 +318,8 @@ fn unsendable(error: kube::core::request::Error) -> Trouble {
 
 fn trouble(error: &kube::Error, asked_to_stream: bool) -> Trouble {
     match error {
-        kube::Error::Api(status) => refused(status.code, answer(error), asked_to_stream),
-        error => Trouble::Failed(answer(error)),
+        kube::Error::Api(status) => refused(status.code, answer(error, NEEDED), asked_to_stream),
+        error => Trouble::Failed(answer(error, NEEDED)),
     }
 }
 

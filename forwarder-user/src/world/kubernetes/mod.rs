@@ -5,7 +5,7 @@
 //! end in the [store]: the agent's loop hears of changes only, and of many at once in one go.
 
 mod access;
-mod explain;
+pub(crate) mod explain;
 mod follow;
 mod shared;
 mod store;

@@ -1,11 +1,11 @@
 //! What the follower and the agent's loop share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use super::store::{Partial, Store};
+use crate::clock::unix_now;
 use crate::world::cluster::Node;
 
 /// Cheap to clone; all clones are one.
@@ -84,10 +84,4 @@ impl Shared {
             self.0.news.notify_one();
         }
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs())
 }

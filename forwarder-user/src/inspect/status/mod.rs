@@ -1,20 +1,25 @@
 //! `underpass status`: one screen that answers "does it work?".
 
-use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+mod show;
 
 use anyhow::Result;
 use serde::Serialize;
-use underpass_common::agent::Agent;
+use underpass_common::agent::{Agent, NodesSource};
 use underpass_common::settings::Settings;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::peers::{self, PeerReport};
 use super::pods::{self, PodReport};
-use super::print::{self, grouped, interface, table};
+use super::print::{self, interface};
 use crate::cli::ReadArgs;
+use crate::clock::unix_now;
 use crate::datapath::Pins;
 use crate::plan::pod_cidrs_of;
+
+pub use show::show;
+
+/// The API sends a bookmark about once a minute, and each watch is asked to end before this.
+const STALE_AFTER_S: u64 = 300;
 
 /// The whole state.
 #[derive(Debug, Serialize)]
@@ -25,8 +30,13 @@ pub struct Status {
     pub agent_running: bool,
     /// When the newest agent started, in seconds since 1970.
     pub agent_started_unix_s: u64,
-    /// When the nodes were last read without an error, in seconds since 1970; 0: never.
+    /// Where the nodes come from: `file` or `kubernetes`; `unknown` where the map holds no number of ours.
+    pub nodes_source: &'static str,
+    /// When the nodes were last read without an error, or the Kubernetes API was last heard, in seconds
+    /// since 1970; 0: never.
     pub nodes_read_unix_s: u64,
+    /// True where the Kubernetes API has said nothing for five minutes: changes may have been missed.
+    pub nodes_stale: bool,
     /// What is wrong with the nodes' source.
     pub nodes_error: Option<String>,
     /// The uplink's name.
@@ -116,7 +126,12 @@ pub(super) fn report(
         node: print::text(&agent.node_name),
         agent_running: false,
         agent_started_unix_s: agent.started_unix_s,
+        nodes_source: NodesSource::ALL
+            .iter()
+            .find(|source| **source as u8 == agent.nodes_source)
+            .map_or("unknown", |source| source.name()),
         nodes_read_unix_s: agent.nodes_read_unix_s,
+        nodes_stale: is_stale(agent, unix_now()),
         nodes_error: (!error.is_empty()).then_some(error),
         uplink: (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex)),
         offload: match settings.offload {
@@ -142,6 +157,14 @@ pub(super) fn report(
         pods: Vec::new(),
         verdicts,
     }
+}
+
+/// A file says nothing between its changes; the API does.
+fn is_stale(agent: &Agent, now_unix_s: u64) -> bool {
+    let heard = agent.nodes_read_unix_s;
+    agent.nodes_source == NodesSource::Kubernetes as u8
+        && heard != 0
+        && now_unix_s.saturating_sub(heard) > STALE_AFTER_S
 }
 
 fn verdicts(counts: Vec<(Hook, Verdict, Count)>) -> Vec<VerdictReport> {
@@ -193,85 +216,54 @@ fn traffic(verdicts: &[VerdictReport]) -> Traffic {
     traffic
 }
 
-/// The screen for people.
-pub fn show(status: &Status) -> String {
-    let mut screen = String::new();
-    // Writing to a String cannot fail.
-    let _ = header(status, &mut screen);
-    let _ = packets(status, &mut screen);
-    let _ = write!(screen, "\n{}", peers::show(&status.peers));
-    let _ = write!(screen, "\n{}", pods::show(&status.pods));
-    screen
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn header(status: &Status, screen: &mut String) -> std::fmt::Result {
-    let agent = match status.agent_running {
-        true => format!("running for {}", ago(status.agent_started_unix_s)),
-        false => "NOT RUNNING: what it set up goes on, changes are not followed".into(),
-    };
-    writeln!(screen, "node     {}", status.node)?;
-    writeln!(screen, "agent    {agent}")?;
-    writeln!(
-        screen,
-        "uplink   {}",
-        status.uplink.as_deref().unwrap_or("NONE FOUND")
-    )?;
-    writeln!(screen, "offload  {}", status.offload)?;
-    writeln!(screen, "routes   {}", status.routes)?;
-    writeln!(screen, "pods in  {}", status.pod_cidrs.join(" "))?;
-    let nodes = match (&status.nodes_error, status.nodes_read_unix_s) {
-        (Some(error), _) => format!("ERROR: {error}"),
-        (None, 0) => "not read yet".into(),
-        (None, when) => format!("read {} ago", ago(when)),
-    };
-    writeln!(screen, "nodes    {nodes}")
-}
+    fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Agent {
+        Agent {
+            started_unix_s: 0,
+            nodes_read_unix_s,
+            routing_digest: 0,
+            pid: 1,
+            uplink_ifindex: 0,
+            manages_routes: 0,
+            nodes_source,
+            _pad: [0; 6],
+            node_name: [0; 256],
+            nodes_error: [0; 512],
+        }
+    }
 
-fn packets(status: &Status, screen: &mut String) -> std::fmt::Result {
-    let traffic = &status.traffic;
-    let Some(share) = traffic.fast_share else {
-        return writeln!(screen, "packets  none yet");
-    };
-    writeln!(
-        screen,
-        "packets  {:.2} % fast ({} fast, {} by the kernel)",
-        share * 100.0,
-        grouped(traffic.fast_packets),
-        grouped(traffic.kernel_packets)
-    )?;
-    // Where packets come in; what the exits see of the same packets is for `-o json`.
-    let is_reason =
-        |count: &&VerdictReport| is_entrance(count.hook) && count.verdict != Verdict::Fast.name();
-    let mut reasons: Vec<_> = status.verdicts.iter().filter(is_reason).collect();
-    reasons.sort_by_key(|count| std::cmp::Reverse(count.packets));
-    let rows = reasons.iter().map(|count| {
-        let reason = Verdict::ALL
-            .iter()
-            .find(|verdict| verdict.name() == count.verdict);
-        [
-            count.hook.to_owned(),
-            grouped(count.packets),
-            reason
-                .map_or("", |verdict| verdict.description().trim())
-                .to_owned(),
-        ]
-    });
-    write!(
-        screen,
-        "\n{}",
-        table(["AT", "PACKETS", "NOT FAST BECAUSE"], rows)
-    )
-}
+    #[test]
+    fn an_api_that_says_nothing_gets_stale_and_a_file_does_not() {
+        let (file, kubernetes) = (NodesSource::File as u8, NodesSource::Kubernetes as u8);
+        let stale = |source, heard| is_stale(&agent(source, heard), 10_000);
+        assert!(stale(kubernetes, 9_699));
+        assert!(!stale(kubernetes, 9_700));
+        assert!(!stale(kubernetes, 0), "it has never been heard");
+        assert!(!stale(kubernetes, 20_000), "the clock was put back");
+        assert!(!stale(file, 1));
+        assert!(!stale(77, 1));
+    }
 
-fn ago(unix_s: u64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs());
-    let seconds = now.saturating_sub(unix_s);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+    #[test]
+    fn the_screen_tells_how_fresh_the_nodes_are() {
+        let line = |source: NodesSource, error: &str| {
+            let mut agent = agent(source as u8, unix_now() - 3000);
+            agent.nodes_error[..error.len()].copy_from_slice(error.as_bytes());
+            let screen = show(&report(&Settings::default(), &agent, Vec::new()));
+            let line = screen.lines().find(|line| line.starts_with("nodes"));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(line(NodesSource::File, ""), "nodes    read 50 min ago");
+        assert_eq!(
+            line(NodesSource::Kubernetes, ""),
+            "nodes    STALE: Kubernetes API, heard 50 min ago"
+        );
+        assert_eq!(
+            line(NodesSource::Kubernetes, "no answer"),
+            "nodes    ERROR, heard 50 min ago: no answer"
+        );
     }
 }
