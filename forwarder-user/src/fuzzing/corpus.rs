@@ -68,6 +68,11 @@ fn nodes_files_are_read_or_refused() {
 }
 
 #[test]
+fn answers_of_an_api_server_are_read_or_refused() {
+    run("kubernetes", super::kubernetes);
+}
+
+#[test]
 fn plans_take_nothing_that_harms() {
     run("plan", super::plan);
 }
@@ -94,7 +99,10 @@ fn every_target_has_its_program_and_its_seeds() {
                 .strip_suffix(".rs\"")
         })
         .collect();
-    assert_eq!(targets, ["nodes_file", "plan", "netlink", "maps"]);
+    assert_eq!(
+        targets,
+        ["nodes_file", "kubernetes", "plan", "netlink", "maps"]
+    );
     for target in targets {
         let program = fuzz.join("fuzz_targets").join(format!("{target}.rs"));
         let text = fs::read_to_string(program).unwrap();

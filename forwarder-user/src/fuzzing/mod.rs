@@ -19,6 +19,11 @@ pub fn nodes_file(input: &[u8]) {
     crate::world::nodes_file::fuzzing::run(input);
 }
 
+/// What an API server answers: pages and events are read or refused, and as a nodes file is read.
+pub fn kubernetes(input: &[u8]) {
+    crate::world::kubernetes::fuzzing::run(input);
+}
+
 /// Any claims and any kernel: the plan takes nothing that could do harm, and is reached in one step.
 pub fn plan(input: &[u8]) {
     crate::plan::fuzzing::run(input);

@@ -37,6 +37,8 @@ pub struct Args {
 enum Target {
     /// Nodes files and Node JSON
     NodesFile,
+    /// Answers of an API server
+    Kubernetes,
     /// Claims of nodes and states of the kernel: plan, diff, apply
     Plan,
     /// Datagrams of netlink
@@ -49,6 +51,7 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::NodesFile => "nodes_file",
+            Self::Kubernetes => "kubernetes",
             Self::Plan => "plan",
             Self::Netlink => "netlink",
             Self::Maps => "maps",

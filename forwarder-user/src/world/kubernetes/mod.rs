@@ -7,6 +7,8 @@
 mod access;
 pub(crate) mod explain;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod shared;
 mod store;
 mod wire;

@@ -2,7 +2,12 @@
 //!
 //! A Node of 14 KB leaves a few hundred bytes; everything else is skipped while it is being read.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::world::cluster::Node;
@@ -42,20 +47,29 @@ pub enum Event {
 /// # Errors
 /// Where it is not a list: one line.
 pub fn page(text: &[u8]) -> Result<Page, String> {
-    let list: List<Slim> = match serde_json::from_slice(text) {
-        Ok(list) => list,
-        Err(error) if error.is_data() => return odd_page(text),
+    let list: List<Object<Slim>> = match serde_json::from_slice(text) {
+        Ok(Object(list)) => list,
+        Err(error) if error.is_data() => return page_in_full(text),
         Err(error) => return Err(format!("not valid JSON: {error}")),
     };
     let items = list.items.unwrap_or_default();
-    page_of(list.metadata, items.into_iter().map(Slim::into_value))
+    page_of(
+        list.metadata.0,
+        items.into_iter().map(|Object(item)| item.into_value()),
+    )
 }
 
-/// A page in which something has an unexpected type: slower, item by item.
-fn odd_page(text: &[u8]) -> Result<Page, String> {
-    let list: List<Value> =
-        serde_json::from_slice(text).map_err(|error| format!("not a list of Nodes: {error}"))?;
-    page_of(list.metadata, list.items.unwrap_or_default().into_iter())
+/// A page in which something has an unexpected type: slower, with everything that it holds.
+///
+/// # Errors
+/// As [`page`].
+pub(super) fn page_in_full(text: &[u8]) -> Result<Page, String> {
+    let Object::<List<Value>>(list) =
+        serde_json::from_slice(text).map_err(|error| match error.is_data() {
+            true => format!("not a list of Nodes: {error}"),
+            false => format!("not valid JSON: {error}"),
+        })?;
+    page_of(list.metadata.0, list.items.unwrap_or_default().into_iter())
 }
 
 fn page_of(metadata: ListMeta, items: impl Iterator<Item = Value>) -> Result<Page, String> {
@@ -83,25 +97,37 @@ fn page_of(metadata: ListMeta, items: impl Iterator<Item = Value>) -> Result<Pag
 /// # Errors
 /// Where it is not an event about a Node: one line.
 pub fn event(line: &[u8]) -> Result<Event, String> {
-    let (kind, object) = match serde_json::from_slice::<Line<Slim>>(line) {
-        Ok(line) => (line.kind, line.object.into_value()),
-        Err(error) if error.is_data() => {
-            let line: Line<Value> = serde_json::from_slice(line)
-                .map_err(|error| format!("not an event of a watch: {error}"))?;
-            (line.kind, line.object)
-        }
-        Err(error) => return Err(format!("not valid JSON: {error}")),
-    };
+    match serde_json::from_slice::<Object<Line<Object<Slim>>>>(line) {
+        Ok(Object(line)) => event_of(&line.kind, &line.object.0.into_value()),
+        Err(error) if error.is_data() => event_in_full(line),
+        Err(error) => Err(format!("not valid JSON: {error}")),
+    }
+}
+
+/// An event in which something has an unexpected type.
+///
+/// # Errors
+/// As [`event`].
+pub(super) fn event_in_full(line: &[u8]) -> Result<Event, String> {
+    let Object::<Line<Value>>(line) =
+        serde_json::from_slice(line).map_err(|error| match error.is_data() {
+            true => format!("not an event of a watch: {error}"),
+            false => format!("not valid JSON: {error}"),
+        })?;
+    event_of(&line.kind, &line.object)
+}
+
+fn event_of(kind: &str, object: &Value) -> Result<Event, String> {
     if kind == "ERROR" {
-        return Ok(error_of(&object));
+        return Ok(error_of(object));
     }
     let version = match object.pointer("/metadata/resourceVersion") {
         Some(Value::String(version)) if !version.is_empty() => version.clone(),
         _ => return Err(format!("event {kind:?} without metadata.resourceVersion")),
     };
-    match kind.as_str() {
-        "ADDED" | "MODIFIED" => Ok(Event::Applied(node_of(&object)?, version)),
-        "DELETED" => Ok(Event::Deleted(node_of(&object)?, version)),
+    match kind {
+        "ADDED" | "MODIFIED" => Ok(Event::Applied(node_of(object)?, version)),
+        "DELETED" => Ok(Event::Deleted(node_of(object)?, version)),
         "BOOKMARK" => {
             let ends = &object["metadata"]["annotations"][INITIAL_EVENTS_END];
             Ok(Event::Bookmark(version, !ends.is_null()))
@@ -123,10 +149,34 @@ fn error_of(status: &Value) -> Event {
     )
 }
 
+/// A JSON object. serde alone would also take an array, for its values in the order of the fields.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
 #[derive(Deserialize)]
 struct List<T> {
     #[serde(default)]
-    metadata: ListMeta,
+    metadata: Object<ListMeta>,
     #[serde(default = "none")]
     items: Option<Vec<T>>,
 }
@@ -157,9 +207,9 @@ struct Line<T> {
 #[derive(Default)]
 struct Slim {
     kind: Value,
-    metadata: SlimMeta,
-    spec: SlimSpec,
-    status: SlimStatus,
+    metadata: Object<SlimMeta>,
+    spec: Object<SlimSpec>,
+    status: Object<SlimStatus>,
     code: Value,
     message: Value,
     reason: Value,
@@ -170,7 +220,7 @@ struct Slim {
 struct SlimMeta {
     name: Value,
     resource_version: Value,
-    annotations: Option<SlimAnnotations>,
+    annotations: Option<Object<SlimAnnotations>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,12 +256,14 @@ struct SlimStatus {
 impl Slim {
     /// The same as a value, so that Nodes of the API and of files are judged by the same code.
     fn into_value(self) -> Value {
-        let annotations = self.metadata.annotations.unwrap_or_default();
+        let (Object(metadata), Object(spec), Object(status)) =
+            (self.metadata, self.spec, self.status);
+        let Object(annotations) = metadata.annotations.unwrap_or_default();
         json!({
             "kind": self.kind,
             "metadata": {
-                "name": self.metadata.name,
-                "resourceVersion": self.metadata.resource_version,
+                "name": metadata.name,
+                "resourceVersion": metadata.resource_version,
                 "annotations": {
                     INITIAL_EVENTS_END: annotations.initial_events_end,
                     "flannel.alpha.coreos.com/public-ip": annotations.public_ip,
@@ -220,8 +272,8 @@ impl Slim {
                     "flannel.alpha.coreos.com/public-ipv6-overwrite": annotations.public_ipv6_overwrite,
                 },
             },
-            "spec": {"podCIDR": self.spec.pod_cidr, "podCIDRs": self.spec.pod_cidrs},
-            "status": {"addresses": self.status.addresses},
+            "spec": {"podCIDR": spec.pod_cidr, "podCIDRs": spec.pod_cidrs},
+            "status": {"addresses": status.addresses},
             "code": self.code,
             "message": self.message,
             "reason": self.reason,

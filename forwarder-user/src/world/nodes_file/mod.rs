@@ -116,7 +116,7 @@ impl NodesFile {
     }
 
     /// What the file holds, once it has been read.
-    fn parse(&self, bytes: Vec<u8>) -> Result<Nodes, NodesFileError> {
+    pub(in crate::world) fn parse(&self, bytes: Vec<u8>) -> Result<Nodes, NodesFileError> {
         let text = String::from_utf8(bytes).map_err(|error| NodesFileError::Content {
             path: self.path.clone(),
             detail: format!(
