@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::world::cluster::Node;
-use crate::world::nodes_file::node_of;
+use crate::world::nodes_file::{fit_for_a_line, node_of};
 
 /// The annotation of the bookmark that ends a streaming list (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -81,9 +81,10 @@ fn page_of(metadata: ListMeta, items: impl Iterator<Item = Value>) -> Result<Pag
     for (index, item) in items.enumerate() {
         match node_of(&item) {
             Ok(node) => page.nodes.push(node),
-            Err(why) => page
-                .warnings
-                .push(format!("items[{index}]: {why}; left out")),
+            Err(why) => {
+                let text = format!("items[{index}]: {why}; left out");
+                page.warnings.push(fit_for_a_line(&text));
+            }
         }
     }
     if page.version.is_empty() {
