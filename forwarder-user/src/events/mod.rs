@@ -127,8 +127,7 @@ impl Teller {
 
     /// Spread, so that no two agents go on in step.
     fn pause(&self) -> Duration {
-        let nodes = self.news.borrow().nodes as f64;
-        let share = Duration::from_secs_f64(nodes / ASKED_PER_SECOND);
+        let share = share(self.news.borrow().nodes);
         share
             .max(self.pace.shortest_pause)
             .mul_f64(0.5 + random::fraction())
@@ -183,5 +182,24 @@ impl Teller {
             self.warned = true;
         }
         sleep(self.pace.retry).await;
+    }
+}
+
+/// How long one of so many agents waits between two Events, on average.
+fn share(nodes: usize) -> Duration {
+    Duration::from_secs_f64(nodes as f64 / ASKED_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_agents_together_ask_no_more_than_a_few_times_a_second() {
+        assert_eq!(share(0), Duration::ZERO);
+        for nodes in [1, 10, 5_000] {
+            let asked = nodes as f64 / share(nodes).as_secs_f64();
+            assert!(asked <= ASKED_PER_SECOND + 1e-9, "{nodes} nodes: {asked}/s");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod api_server;
 mod errors;
+mod events;
 mod lists;
 mod view;
 mod watches;
