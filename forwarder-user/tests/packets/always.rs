@@ -62,7 +62,8 @@ fn both(hook: Hook) -> Vec<Row> {
             "a wrong checksum",
             udp().checksum_error(1),
             Verdict::Malformed,
-        ),
+        )
+        .no_twin(),
         kernel(
             "broadcast",
             udp().macs(BROADCAST_MAC, POD_MAC),

@@ -36,6 +36,10 @@ pub fn move_number(dst: u8, number: i32) -> Instruction {
     instruction(0xb7, dst, 0, 0, number)
 }
 
+pub fn negate(register: u8) -> Instruction {
+    instruction(0x87, register, 0, 0, 0)
+}
+
 /// A word of the context.
 pub fn load(dst: u8, context: u8, word: usize) -> Instruction {
     instruction(0x61, dst, context, word as i16 * 4, 0)

@@ -7,9 +7,11 @@
 use std::net::IpAddr;
 
 use underpass_common::addr::Mac;
-use underpass_common::flow::{ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Tuple};
+use underpass_common::flow::Tuple;
 
 use crate::cast::{FAR, POD};
+use crate::family::{Family, Twin};
+use crate::ip::{Checksum, Fragment, Ip, Payload};
 use crate::transport::{Transport, internet_checksum};
 
 pub const FIN: u8 = 0x01;
@@ -20,13 +22,7 @@ pub const ACK: u8 = 0x10;
 
 pub const ETHERNET: usize = 14;
 /// The shortest frame on a real wire, without its frame check sequence.
-pub const SHORTEST_FRAME: usize = 60;
-
-/// Numbers that stand for a header between IPv6's own and the transport's.
-const EXTENSIONS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
-const IPV4: u16 = 0x0800;
-const MORE_FRAGMENTS: u16 = 0x2000;
-const DONT_FRAGMENT: u16 = 0x4000;
+const SHORTEST_FRAME: usize = 60;
 
 /// A frame in the making.
 #[derive(Clone, Debug)]
@@ -34,39 +30,15 @@ pub struct Packet {
     macs: Option<(Mac, Mac)>,
     ethertype: u16,
     body: Body,
-    pad_to: usize,
+    is_padded: bool,
     trailing: usize,
     cut_at: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
 enum Body {
-    V4(V4),
+    Ip(Ip),
     Other(Vec<u8>),
-}
-
-#[derive(Clone, Debug)]
-struct V4 {
-    version: u8,
-    header_words: Option<u8>,
-    tos: u8,
-    id: u16,
-    total_len: Option<u16>,
-    fragment: u16,
-    ttl: u8,
-    checksum: Checksum,
-    src: [u8; 4],
-    dst: [u8; 4],
-    options: Vec<u8>,
-    transport: Transport,
-    payload: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Checksum {
-    Right,
-    OffBy(u16),
-    Zero,
 }
 
 /// A datagram from the pod to the peer's pod.
@@ -90,17 +62,49 @@ pub fn tcp(flags: u8) -> Packet {
 
 /// A ping with this identifier, likewise.
 pub fn echo_request(id: u16) -> Packet {
-    icmp(ICMP_ECHO_REQUEST, 0, id)
+    icmp(Family::V4.echo_request(), 0, id)
 }
 
 /// The answer to a ping, likewise.
 pub fn echo_reply(id: u16) -> Packet {
-    icmp(ICMP_ECHO_REPLY, 0, id)
+    icmp(Family::V4.echo_reply(), 0, id)
 }
 
 /// ICMP of any type and code; the identifier stands where echo has it.
 pub fn icmp(kind: u8, code: u8, id: u16) -> Packet {
-    ipv4(Transport::Icmp { kind, code, id })
+    let family = Family::V4;
+    ipv4(Transport::Icmp {
+        family,
+        kind,
+        code,
+        id,
+    })
+}
+
+/// ICMPv6 of any type and code, from the pod to the peer's pod.
+pub fn icmpv6(kind: u8, code: u8) -> Packet {
+    let transport = Transport::Icmp {
+        family: Family::V6,
+        kind,
+        code,
+        id: 0,
+    };
+    // A message that IPv4 has, too, gives all the rest.
+    echo_request(0).in_v6().ip(|ip| ip.transport = transport)
+}
+
+/// An error about this packet, from whom the packet was for to whom it came from.
+pub fn error_about(packet: &Packet, kind: u8, code: u8) -> Packet {
+    let tuple = packet.tuple().expect("an IP packet");
+    let mut error = match Family::of(tuple.src) {
+        Family::V4 => icmp(kind, code, 0),
+        Family::V6 => icmpv6(kind, code),
+    };
+    error = error.ip(|ip| {
+        (ip.src, ip.dst) = (tuple.dst, tuple.src);
+        ip.payload = Payload::Quote(Box::new(packet.clone()), None);
+    });
+    error
 }
 
 /// IPv4 with a protocol that has no ports that we know.
@@ -108,111 +112,126 @@ pub fn protocol(number: u8) -> Packet {
     ipv4(Transport::Other(number))
 }
 
-/// A frame that is not IPv4.
+/// A frame that is not IP.
 pub fn frame(ethertype: u16, body: &[u8]) -> Packet {
     Packet {
         macs: None,
         ethertype,
         body: Body::Other(body.to_vec()),
-        pad_to: 0,
+        is_padded: false,
         trailing: 0,
         cut_at: None,
     }
 }
 
 fn ipv4(transport: Transport) -> Packet {
-    let v4 = V4 {
-        version: 4,
-        header_words: None,
-        tos: 0,
-        id: 0x1d0f,
-        total_len: None,
-        fragment: DONT_FRAGMENT,
-        ttl: 64,
-        checksum: Checksum::Right,
-        src: POD,
-        dst: FAR,
-        options: Vec::new(),
-        transport,
-        payload: b"below the route table".to_vec(),
-    };
     Packet {
-        ethertype: IPV4,
-        body: Body::V4(v4),
-        ..frame(IPV4, &[])
+        body: Body::Ip(Ip::new(POD.into(), FAR.into(), transport)),
+        ..frame(Family::V4.ethertype(), &[])
+    }
+}
+
+/// `rt_tos2priority()` of the kernel's `include/net/route.h`, written down from `ip_tos2prio` in
+/// `net/ipv4/route.c`: of the type of service count the four bits of RFC 1349.
+pub fn priority_of(tos: u8) -> u32 {
+    const BEST_EFFORT: u32 = 0;
+    const BULK: u32 = 2;
+    const INTERACTIVE_BULK: u32 = 4;
+    const INTERACTIVE: u32 = 6;
+    match tos & 0x1e {
+        0x00..0x08 => BEST_EFFORT,
+        0x08..0x10 => BULK,
+        0x10..0x18 => INTERACTIVE,
+        _ => INTERACTIVE_BULK,
     }
 }
 
 impl Packet {
-    fn v4(mut self, change: impl FnOnce(&mut V4)) -> Self {
+    fn ip(mut self, change: impl FnOnce(&mut Ip)) -> Self {
         match &mut self.body {
-            Body::V4(v4) => change(v4),
-            Body::Other(_) => panic!("not an IPv4 packet"),
+            Body::Ip(ip) => change(ip),
+            Body::Other(_) => panic!("not an IP packet"),
         }
         self
     }
 
     fn ports(self, change: impl FnOnce(&mut [u16; 2])) -> Self {
-        self.v4(|v4| match &mut v4.transport {
+        self.ip(|ip| match &mut ip.transport {
             Transport::Udp { ports, .. } | Transport::Tcp { ports, .. } => change(ports),
             _ => panic!("no ports"),
         })
     }
 
-    pub fn src(self, src: [u8; 4]) -> Self {
-        self.v4(|v4| v4.src = src)
+    pub fn src(self, src: impl Into<IpAddr>) -> Self {
+        self.ip(|ip| ip.src = src.into())
     }
 
-    pub fn dst(self, dst: [u8; 4]) -> Self {
-        self.v4(|v4| v4.dst = dst)
+    pub fn dst(self, dst: impl Into<IpAddr>) -> Self {
+        self.ip(|ip| ip.dst = dst.into())
     }
 
-    pub fn from(self, src: [u8; 4], port: u16) -> Self {
+    pub fn from(self, src: impl Into<IpAddr>, port: u16) -> Self {
         self.src(src).ports(|ports| ports[0] = port)
     }
 
-    pub fn to(self, dst: [u8; 4], port: u16) -> Self {
+    pub fn to(self, dst: impl Into<IpAddr>, port: u16) -> Self {
         self.dst(dst).ports(|ports| ports[1] = port)
     }
 
     /// The other way round: addresses and ports change places.
     pub fn back(self) -> Self {
-        self.v4(|v4| {
-            std::mem::swap(&mut v4.src, &mut v4.dst);
-            if let Transport::Udp { ports, .. } | Transport::Tcp { ports, .. } = &mut v4.transport {
+        self.ip(|ip| {
+            std::mem::swap(&mut ip.src, &mut ip.dst);
+            if let Transport::Udp { ports, .. } | Transport::Tcp { ports, .. } = &mut ip.transport {
                 ports.reverse();
             }
         })
     }
 
+    /// TTL, or hop limit.
     pub fn ttl(self, ttl: u8) -> Self {
-        self.v4(|v4| v4.ttl = ttl)
+        self.ip(|ip| ip.hops = ttl)
     }
 
+    /// Type of service, or traffic class.
     pub fn tos(self, tos: u8) -> Self {
-        self.v4(|v4| v4.tos = tos)
+        self.ip(|ip| ip.tos = tos)
     }
 
     pub fn payload(self, payload: &[u8]) -> Self {
-        self.v4(|v4| v4.payload = payload.to_vec())
+        self.ip(|ip| ip.payload = Payload::Bytes(payload.to_vec()))
     }
 
     /// A payload that makes the IP packet `len` bytes long.
     pub fn ip_len(self, len: usize) -> Self {
-        self.v4(|v4| {
-            let headers = 20 + v4.options.len() + v4.transport.len();
-            v4.payload = (0..len - headers).map(|n| n as u8).collect();
+        self.ip(|ip| ip.payload = Payload::FillTo(len))
+    }
+
+    /// An error quotes no more than so many bytes.
+    pub fn quote_cut_at(self, len: usize) -> Self {
+        self.ip(|ip| match &mut ip.payload {
+            Payload::Quote(_, cut) => *cut = Some(len),
+            _ => panic!("it quotes nothing"),
         })
     }
 
     /// IP options, a multiple of four bytes.
     pub fn options(self, options: &[u8]) -> Self {
-        self.v4(|v4| v4.options = options.to_vec())
+        self.ip(|ip| ip.options = options.to_vec())
+    }
+
+    /// One more extension header of eight bytes; all but the first name the next one.
+    pub fn extension(self, number: u8, content: [u8; 7]) -> Self {
+        self.ip(|ip| ip.v6.extensions.push((number, content.to_vec())))
+    }
+
+    pub fn flow_label(self, label: u32) -> Self {
+        self.ip(|ip| ip.v6.flow_label = label)
     }
 
     /// TCP options, a multiple of four bytes.
     pub fn tcp_options(self, bytes: &[u8]) -> Self {
-        self.v4(|v4| match &mut v4.transport {
+        self.ip(|ip| match &mut ip.transport {
             Transport::Tcp { options, .. } => *options = bytes.to_vec(),
             _ => panic!("not TCP"),
         })
@@ -220,50 +239,51 @@ impl Packet {
 
     /// A fragment at `offset` (in units of eight bytes), the last one or not.
     pub fn fragment(self, offset: u16, more: bool) -> Self {
-        self.v4(|v4| v4.fragment = offset | if more { MORE_FRAGMENTS } else { 0 })
+        self.ip(|ip| ip.fragment = Some(Fragment { offset, more }))
     }
 
     pub fn may_be_fragmented(self) -> Self {
-        self.fragment(0, false)
+        self.ip(|ip| ip.v4.dont_fragment = false)
     }
 
     pub fn version(self, version: u8) -> Self {
-        self.v4(|v4| v4.version = version)
+        self.ip(|ip| ip.version = version)
     }
 
     /// The header's length as the header says it, in words.
     pub fn header_words(self, words: u8) -> Self {
-        self.v4(|v4| v4.header_words = Some(words))
+        self.ip(|ip| ip.v4.header_words = Some(words))
     }
 
-    /// The packet's length as the IP header says it.
-    pub fn total_len(self, len: u16) -> Self {
-        self.v4(|v4| v4.total_len = Some(len))
+    /// The packet's length as the IP header says it; IPv6 says it without its header.
+    pub fn total_len(self, len: usize) -> Self {
+        self.ip(|ip| ip.said_len = Some(len))
     }
 
     /// A header checksum that is off by so much.
     pub fn checksum_error(self, error: u16) -> Self {
-        self.v4(|v4| v4.checksum = Checksum::OffBy(error))
+        self.ip(|ip| ip.v4.checksum = Checksum::OffBy(error))
     }
 
     /// An identification that makes the right header checksum this one.
     pub fn right_checksum(self, wanted: u16) -> Self {
-        self.v4(|v4| {
-            v4.id = 0;
-            let without = u16::from_be_bytes([v4.bytes()[10], v4.bytes()[11]]);
+        self.ip(|ip| {
+            ip.v4.id = 0;
+            let without = u16::from_be_bytes([ip.bytes()[10], ip.bytes()[11]]);
             // Ones' complement arithmetic: what is to be added to the sum (RFC 1071).
-            v4.id = internet_checksum(&[(!without).to_be_bytes(), wanted.to_be_bytes()].concat());
+            ip.v4.id =
+                internet_checksum(&[(!without).to_be_bytes(), wanted.to_be_bytes()].concat());
         })
     }
 
     /// A header whose checksum nobody has computed.
     pub fn no_checksum(self) -> Self {
-        self.v4(|v4| v4.checksum = Checksum::Zero)
+        self.ip(|ip| ip.v4.checksum = Checksum::Zero)
     }
 
     /// The header's length as the TCP header says it, in words.
     pub fn data_offset(self, words: u8) -> Self {
-        self.v4(|v4| match &mut v4.transport {
+        self.ip(|ip| match &mut ip.transport {
             Transport::Tcp { offset, .. } => *offset = Some(words),
             _ => panic!("not TCP"),
         })
@@ -280,9 +300,10 @@ impl Packet {
         self
     }
 
-    /// Filled up to the shortest frame, as a network card does.
+    /// Filled up to the shortest frame, as a network card does. IPv6 never is that short, so its
+    /// packets are filled up to as much more as their header has.
     pub fn padded(mut self) -> Self {
-        self.pad_to = SHORTEST_FRAME;
+        self.is_padded = true;
         self
     }
 
@@ -301,9 +322,34 @@ impl Packet {
     /// What a router makes of it: other MACs, one less on the TTL, no padding, and the checksum
     /// computed anew over the whole header.
     pub fn routed(self, dst: Mac, src: Mac) -> Self {
-        let mut routed = self.macs(dst, src).v4(|v4| v4.ttl -= 1);
-        (routed.pad_to, routed.trailing) = (0, 0);
+        let mut routed = self.macs(dst, src).ip(|ip| ip.hops -= 1);
+        (routed.is_padded, routed.trailing) = (false, 0);
         routed
+    }
+
+    /// The same in IPv6; what is no IP packet is of no family.
+    pub fn in_v6(&self) -> Self {
+        let Body::Ip(ip) = &self.body else {
+            return self.clone();
+        };
+        let longer = |len| match len {
+            0..=ETHERNET => len,
+            _ => len + Family::V6.header_len() - Family::V4.header_len(),
+        };
+        Self {
+            ethertype: Family::V6.ethertype(),
+            body: Body::Ip(ip.in_v6()),
+            cut_at: self.cut_at.map(longer),
+            ..self.clone()
+        }
+    }
+
+    /// `None`: it is no IP packet.
+    pub fn family(&self) -> Option<Family> {
+        match &self.body {
+            Body::Ip(ip) => Some(ip.family),
+            Body::Other(_) => None,
+        }
     }
 
     /// The destination MAC.
@@ -313,94 +359,79 @@ impl Packet {
 
     /// Addresses and ports, as a flow is named by.
     pub fn tuple(&self) -> Option<Tuple<IpAddr>> {
-        let Body::V4(v4) = &self.body else {
+        let Body::Ip(ip) = &self.body else {
             return None;
         };
-        let [src_port, dst_port] = v4.transport.ports();
+        let [src_port, dst_port] = ip.transport.ports();
         Some(Tuple {
-            src: v4.src.into(),
-            dst: v4.dst.into(),
+            src: ip.src,
+            dst: ip.dst,
             src_port: src_port.to_be_bytes(),
             dst_port: dst_port.to_be_bytes(),
-            protocol: v4.transport.protocol(),
-            icmp_type: v4.transport.echo_type(),
+            protocol: ip.transport.protocol(),
+            icmp_type: ip.transport.echo_type(),
         })
     }
 
-    /// True where IPv6 has the same packet: nothing in it that IPv4 alone has, or that lies.
-    pub fn has_twin(&self) -> bool {
-        let Body::V4(v4) = &self.body else {
-            return false;
-        };
-        let is_known = match v4.transport {
-            Transport::Udp { len, .. } => len.is_none(),
-            Transport::Tcp { offset, .. } => offset.is_none(),
-            Transport::Icmp { .. } => v4.transport.echo_type() != 0 || self.is_echo_reply(),
-            Transport::Other(number) => !EXTENSIONS.contains(&number),
-        };
-        let is_plain = v4.version == 4
-            && v4.header_words.is_none()
-            && v4.total_len.is_none()
-            && v4.options.is_empty()
-            && v4.fragment & !DONT_FRAGMENT == 0
-            && matches!(v4.checksum, Checksum::Right);
-        is_known && is_plain && self.cut_at.is_none()
+    /// What an ICMP error quotes.
+    pub fn quoted(&self) -> Option<&Packet> {
+        match &self.body {
+            Body::Ip(Ip {
+                payload: Payload::Quote(packet, _),
+                ..
+            }) => Some(packet),
+            _ => None,
+        }
     }
 
-    fn is_echo_reply(&self) -> bool {
-        let Body::V4(v4) = &self.body else {
-            return false;
-        };
-        matches!(
-            v4.transport,
-            Transport::Icmp {
-                kind: ICMP_ECHO_REPLY,
-                code: 0,
-                ..
-            }
-        )
+    /// What IPv4 forwarding makes of the type of service.
+    pub fn forwarding_priority(&self) -> u32 {
+        match &self.body {
+            Body::Ip(ip) => priority_of(ip.tos),
+            Body::Other(_) => panic!("not an IP packet"),
+        }
+    }
+
+    /// Bytes of IP and transport header.
+    pub fn headers_len(&self) -> usize {
+        match &self.body {
+            Body::Ip(ip) => ip.headers_len(),
+            Body::Other(_) => panic!("not an IP packet"),
+        }
+    }
+
+    /// What stands behind the Ethernet header, without padding.
+    pub fn ip_bytes(&self) -> Vec<u8> {
+        match &self.body {
+            Body::Ip(ip) => ip.bytes(),
+            Body::Other(bytes) => bytes.clone(),
+        }
     }
 
     /// The frame.
     pub fn bytes(&self) -> Vec<u8> {
         let (dst, src) = self.macs.expect("a frame has MACs");
         let mut frame = [&dst[..], &src[..], &self.ethertype.to_be_bytes()[..]].concat();
-        match &self.body {
-            Body::V4(v4) => frame.extend(v4.bytes()),
-            Body::Other(bytes) => frame.extend(bytes),
-        }
+        frame.extend(self.ip_bytes());
+        let shortest = match (self.is_padded, self.family()) {
+            (false, _) => 0,
+            (true, Some(Family::V6)) => {
+                SHORTEST_FRAME + Family::V6.header_len() - Family::V4.header_len()
+            }
+            (true, _) => SHORTEST_FRAME,
+        };
         // Not zeros: padding must not reach anybody.
-        let padded = self.pad_to.max(frame.len() + self.trailing);
+        let padded = shortest.max(frame.len() + self.trailing);
         frame.resize(padded, 0xaa);
         frame.truncate(self.cut_at.unwrap_or(frame.len()));
         frame
     }
 }
 
-impl V4 {
-    fn bytes(&self) -> Vec<u8> {
-        let transport = self.transport.bytes(self.src, self.dst, &self.payload);
-        let header_len = 20 + self.options.len();
-        let total_len = self
-            .total_len
-            .unwrap_or((header_len + transport.len()) as u16);
-        let words = self.header_words.unwrap_or((header_len / 4) as u8);
-        let mut header = vec![self.version << 4 | words, self.tos];
-        header.extend(total_len.to_be_bytes());
-        header.extend(self.id.to_be_bytes());
-        header.extend(self.fragment.to_be_bytes());
-        header.extend([self.ttl, self.transport.protocol(), 0, 0]);
-        header.extend(self.src);
-        header.extend(self.dst);
-        header.extend(&self.options);
-        let right = internet_checksum(&header);
-        let checksum = match self.checksum {
-            Checksum::Right => right,
-            Checksum::OffBy(error) => right.wrapping_add(error),
-            Checksum::Zero => 0,
-        };
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
-        header.extend(transport);
-        header
+impl Twin for Packet {
+    /// Only of IPv4's.
+    fn twin(&self) -> Self {
+        assert_ne!(self.family(), Some(Family::V6), "{self:?} is a twin");
+        self.in_v6()
     }
 }

@@ -6,6 +6,8 @@
 //!   POD_VETH  OTHER_VETH                 the peer
 //!       +--------+------ UPLINK -------------+
 //! ```
+//!
+//! All addresses are IPv4's: each has a twin in IPv6, see `family`.
 
 use underpass_common::addr::Mac;
 use underpass_common::endpoint::Endpoint;
@@ -21,6 +23,20 @@ pub const OTHER_POD: [u8; 4] = [10, 244, 1, 3];
 pub const FAR: [u8; 4] = [10, 244, 2, 2];
 /// Nobody's pod.
 pub const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
+/// The node itself, its peer, and a router on their segment.
+pub const NODE: [u8; 4] = [172, 18, 0, 2];
+pub const PEER: [u8; 4] = [172, 18, 0, 3];
+pub const ROUTER: [u8; 4] = [172, 18, 0, 9];
+
+/// The kernel's own routes, and the device of each; none: a blackhole.
+pub const KERNEL_ROUTES: [(&str, Option<u32>); 6] = [
+    ("0.0.0.0/0", Some(UPLINK)),
+    ("10.244.2.0/24", Some(UPLINK)),
+    ("10.244.1.2/32", Some(POD_VETH)),
+    ("10.244.1.3/32", Some(OTHER_VETH)),
+    ("198.51.100.0/24", Some(NARROW_UPLINK)),
+    ("203.0.113.0/24", None),
+];
 
 pub const POD_MAC: Mac = [0x02, 0, 0, 0, 0x01, 0x02];
 pub const OTHER_POD_MAC: Mac = [0x02, 0, 0, 0, 0x01, 0x03];
@@ -31,6 +47,8 @@ pub const PEER_MAC: Mac = [0x02, 0, 0, 0, 0x0a, 0x02];
 pub const STRANGER_MAC: Mac = [0x02, 0, 0, 0, 0x0a, 0x77];
 pub const BROADCAST_MAC: Mac = [0xff; 6];
 pub const MULTICAST_MAC: Mac = [0x01, 0, 0x5e, 0, 0, 0x01];
+/// IPv6's multicast to all nodes.
+pub const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 0x01];
 
 pub const UPLINK: u32 = 10;
 /// A second way to the wire, with a smaller MTU.

@@ -91,13 +91,14 @@ fn fast(hook: Hook) -> Vec<Row> {
         row("a ping", echo_request(7)),
         row("the answer to a ping", echo_reply(7)),
         row("DSCP and ECN stay", udp().tos(0xbb)),
-        row("may be fragmented, and stays so", udp().may_be_fragmented()),
+        row("may be fragmented, and stays so", udp().may_be_fragmented()).no_twin(),
         row(
             "a header checksum that becomes 0",
             udp().right_checksum(0xfeff),
-        ),
-        row("a header checksum that wraps", udp().right_checksum(0xff12)),
-        row("a header checksum of 0", udp().right_checksum(0)),
+        )
+        .no_twin(),
+        row("a header checksum that wraps", udp().right_checksum(0xff12)).no_twin(),
+        row("a header checksum of 0", udp().right_checksum(0)).no_twin(),
         row("a second podCIDR", udp().src([10, 9, 8, 127])).settings(two_pod_cidrs),
         at(
             hook,
@@ -118,7 +119,8 @@ fn fast(hook: Hook) -> Vec<Row> {
     ]
 }
 
-const fn opposite(hook: Hook) -> Hook {
+/// The entrance of the answers.
+pub const fn opposite(hook: Hook) -> Hook {
     match hook {
         Hook::FromPod => Hook::FromWire,
         _ => Hook::FromPod,
@@ -166,7 +168,7 @@ fn unconfirmed(hook: Hook) -> Vec<Row> {
     let row = |name| at(hook, name, toward(hook, udp())).kernel(Verdict::Unconfirmed);
     let echo = |name, packet| at(hook, name, toward(hook, packet)).kernel(Verdict::Unconfirmed);
     let flow_of = |packet: Packet| {
-        let tuple = packet.tuple().expect("an IPv4 packet");
+        let tuple = packet.tuple().expect("an IP packet");
         (tuple.from_pod(), CONFIRMED)
     };
     let the_other_ping = match hook {
@@ -240,7 +242,7 @@ fn outdated(hook: Hook) -> Vec<Row> {
 fn no_flow_to_follow(hook: Hook) -> Vec<Row> {
     let row = |name, packet| at(hook, name, toward(hook, packet)).kernel(Verdict::Protocol);
     let icmp_row = |name, packet| at(hook, name, toward(hook, packet)).kernel(Verdict::Icmp);
-    let ping_of_no_process = || echo_request(0).tuple().expect("an IPv4 packet").from_pod();
+    let ping_of_no_process = || echo_request(0).tuple().expect("an IP packet").from_pod();
     vec![
         icmp_row("ICMP: unreachable", icmp(3, 4, 0)),
         icmp_row("ICMP: time exceeded", icmp(11, 0, 0)),

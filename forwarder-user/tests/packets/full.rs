@@ -19,7 +19,7 @@ use crate::builder::{Packet, udp};
 use crate::cast::{CONFIRMED, EGRESS, INGRESS, NO_DIRECTION, POD};
 use crate::parsing::toward;
 use crate::rig::{OwnPins, Rig, with_rig_on};
-use crate::table::{Family, Row, at, run};
+use crate::table::{Given, Row, at, run};
 
 /// The object that `underpass::datapath` embeds.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
@@ -35,7 +35,7 @@ pub fn with_full_table(test: &str, body: impl FnOnce(&mut Rig) + Send) {
     with_rig_on(test, rig, body);
 }
 
-pub fn run_with_full_table(rig: &mut Rig) -> BTreeSet<(Family, Hook, Verdict)> {
+pub fn run_with_full_table(rig: &mut Rig) -> BTreeSet<Given> {
     run(rig, &rows())
 }
 
@@ -46,8 +46,7 @@ fn rig(pins: OwnPins) -> Result<Rig> {
         (map_names::FLOWS_V4, size_of::<FlowKey<[u8; 4]>>()),
         (map_names::FLOWS_V6, size_of::<FlowKey<[u8; 16]>>()),
     ] {
-        let value = size_of::<Flow>();
-        let map = aya_obj::Map::new_from_params(kind, key as u32, value as u32, 1, 0);
+        let map = aya_obj::Map::new_from_params(kind, key as u32, size_of::<Flow>() as u32, 1, 0);
         MapData::create(map, name, None)?.pin(pins.0.map(name))?;
     }
     let names = underpass::datapath::load::map_names()?;
@@ -73,11 +72,7 @@ fn rig(pins: OwnPins) -> Result<Rig> {
 }
 
 fn rows() -> Vec<Row> {
-    let other = udp()
-        .from(POD, 1)
-        .tuple()
-        .expect("an IPv4 packet")
-        .from_pod();
+    let other = udp().from(POD, 1).tuple().expect("an IP packet").from_pod();
     let row = |hook, name, packet: Packet| at(hook, name, toward(hook, packet));
     vec![
         row(Hook::ToWire, "no room to confirm", udp())

@@ -20,8 +20,9 @@ use underpass_common::verdict::Hook;
 
 use crate::assembly::{
     Instruction, call, call_function, exit, helper, load, load_and_pin, load_map, move_number,
-    move_register, skip_if_zero, store,
+    move_register, negate, skip_if_zero, store,
 };
+use crate::family::Family;
 
 /// The largest frame that comes out again.
 const ROOM: usize = 4096;
@@ -29,9 +30,13 @@ const ROOM: usize = 4096;
 /// The shortest frame of an EtherType that `BPF_PROG_TEST_RUN` takes: one with a whole IP header. The
 /// launcher cuts shorter ones out of it; a train of segments becomes a single packet by that.
 fn shortest(frame: &[u8]) -> usize {
+    14 + family_of(frame).header_len()
+}
+
+fn family_of(frame: &[u8]) -> Family {
     match frame.get(12..14) {
-        Some([0x86, 0xdd]) => 14 + 40,
-        _ => 14 + 20,
+        Some([0x86, 0xdd]) => Family::V6,
+        _ => Family::V4,
     }
 }
 
@@ -53,6 +58,8 @@ pub struct Metadata {
     pub ifindex: u32,
     /// `tc_index`.
     pub witness: u16,
+    /// Among the packets that wait in a queueing discipline.
+    pub priority: u32,
     /// Payload bytes of each segment; 0 for a single packet.
     pub gso_size: u32,
     /// VLAN tag; 0: none.
@@ -68,7 +75,6 @@ pub struct Run {
     pub bytes: Vec<u8>,
     /// `tc_index`.
     pub witness: u16,
-    /// `priority`.
     pub priority: u32,
 }
 
@@ -109,9 +115,14 @@ impl Launcher {
         context[word::MARK] = with.witness.into();
         context[word::IFINDEX] = with.ifindex;
         context[word::GSO_SIZE] = with.gso_size;
+        context[word::PRIORITY] = with.priority;
         context[word::CB] = hook as u32;
         context[word::CB + 1] = with.vlan;
-        context[word::CB + 2] = with.is_tunnelled.into();
+        if with.is_tunnelled {
+            let family = family_of(frame);
+            context[word::CB + 2] = family.header_len() as u32;
+            context[word::CB + 4] = as_tunnel(family);
+        }
         let mut frame = frame.to_vec();
         let shortest = shortest(&frame);
         if frame.len() < shortest {
@@ -145,9 +156,17 @@ impl Launcher {
 /// What the launcher answers where the program under test could not be called.
 pub const NOT_CALLED: i32 = 0x7e57;
 
-/// `BPF_ADJ_ROOM_MAC` and `BPF_F_ADJ_ROOM_ENCAP_L3_IPV4`.
+/// `BPF_ADJ_ROOM_MAC`.
 const BEHIND_MAC: i32 = 1;
-const AS_TUNNEL: i32 = 2;
+
+/// `BPF_F_ADJ_ROOM_ENCAP_L3_IPV4` and `BPF_F_ADJ_ROOM_ENCAP_L3_IPV6`: a tunnel of the packet's own
+/// family, whose protocol stays what it is by that.
+const fn as_tunnel(family: Family) -> u32 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 4,
+    }
+}
 
 /// The launcher's two functions. r6 holds the context throughout.
 fn code(programs: i32) -> [Vec<Instruction>; 2] {
@@ -158,13 +177,14 @@ fn code(programs: i32) -> [Vec<Instruction>; 2] {
     ];
     let tunnel = [
         move_register(1, 6),
-        move_number(2, 20),
+        load(2, 6, word::CB + 2),
         move_number(3, BEHIND_MAC),
-        move_number(4, AS_TUNNEL),
+        load(4, 6, word::CB + 4),
         call(helper::SKB_ADJUST_ROOM),
         // Out again, so that the bytes are what they were; the mark stays.
         move_register(1, 6),
-        move_number(2, -20),
+        load(2, 6, word::CB + 2),
+        negate(2),
         move_number(3, BEHIND_MAC),
         move_number(4, 0),
         call(helper::SKB_ADJUST_ROOM),

@@ -5,8 +5,9 @@ use underpass_common::flow::{Direction, confirmed};
 use underpass_common::tag;
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::builder::{ACK, FIN, Packet, SYN, echo_reply, echo_request, tcp, udp};
+use crate::builder::{ACK, FIN, Packet, SYN, echo_reply, echo_request, error_about, tcp, udp};
 use crate::cast::{FAR, POD, device_at, macs_at};
+use crate::family::{Family, Twin as _};
 use crate::launcher::Metadata;
 use crate::rig::{Rig, with_rig};
 use crate::table::REDIRECT;
@@ -15,19 +16,22 @@ use crate::world::World;
 /// A ClusterIP.
 const SERVICE: [u8; 4] = [10, 96, 0, 10];
 
-/// The node, and what passes through it.
+/// The node, and what passes through it: stories are told in IPv4, and may happen in IPv6.
 struct Node<'a> {
     rig: &'a mut Rig,
+    family: Family,
 }
 
-/// Runs a story on a node that knows its peer, and no pods yet.
-fn story(test: &str, tell: impl FnOnce(&mut Node<'_>) + Send) {
-    with_rig(test, |rig| {
-        let mut world = World::usual();
-        world.endpoints.clear();
-        rig.put(&world).expect("maps");
-        tell(&mut Node { rig });
-    });
+/// Runs a story in each family, on a node that knows its peer, and no pods yet.
+fn story(test: &str, tell: impl Fn(&mut Node<'_>) + Send + Sync) {
+    for family in Family::ALL {
+        with_rig(test, |rig| {
+            let mut world = World::usual();
+            world.endpoints.clear();
+            rig.put(&world).expect("maps");
+            tell(&mut Node { rig, family });
+        });
+    }
 }
 
 impl Node<'_> {
@@ -66,7 +70,7 @@ impl Node<'_> {
             witness,
             ..Metadata::default()
         };
-        let frame = leaving.routed(dst, src).bytes();
+        let frame = leaving.in_family(self.family).routed(dst, src).bytes();
         let run = self.rig.run(exit, &frame, &metadata).expect("a run");
         assert_eq!(run.bytes, frame, "an exit only watches");
         assert_eq!(run.witness, tag::NONE, "nobody behind us finds the tag");
@@ -79,6 +83,7 @@ impl Node<'_> {
             ifindex: device_at(entrance),
             ..Metadata::default()
         };
+        let packet = packet.in_family(self.family);
         let frame = packet.or_macs(macs_at(entrance)).bytes();
         let run = self.rig.run(entrance, &frame, &metadata).expect("a run");
         (run.answer != REDIRECT).then_some(run.witness)
@@ -168,6 +173,39 @@ fn what_the_kernel_drops_is_never_confirmed() {
 }
 
 #[test]
+fn an_error_follows_the_flow_that_it_is_about() {
+    story("an_error_follows_the_flow_that_it_is_about", |node| {
+        // Too big for a router on the way.
+        let error = || error_about(&udp(), 3, 4);
+        assert!(!node.receives(error()), "nobody knows the flow");
+        assert!(!node.sends(udp()) && node.sends(udp()));
+        assert!(!node.receives(error()), "answers are not confirmed");
+        assert!(
+            !node.sends(udp()),
+            "conntrack has to see what the next error is about"
+        );
+        assert!(!node.receives(udp().back()) && node.receives(udp().back()));
+        assert!(node.receives(error()));
+        assert!(node.sends(udp()) && node.receives(udp().back()));
+        // What the far pod sends is too big for us.
+        assert!(node.sends(error_about(&udp().back(), 3, 4)));
+    });
+}
+
+#[test]
+fn each_family_has_flows_of_its_own() {
+    story("each_family_has_flows_of_its_own", |node| {
+        assert!(!node.sends(udp()) && node.sends(udp()));
+        node.family = match node.family {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        assert!(!node.sends(udp()) && node.sends(udp()));
+        assert_eq!(node.rig.world().expect("maps").flows.len(), 2);
+    });
+}
+
+#[test]
 fn a_translated_flow_is_never_confirmed() {
     story("a_translated_flow_is_never_confirmed", |node| {
         let to_service = || udp().to(SERVICE, 53);
@@ -216,7 +254,7 @@ fn a_new_seed_makes_packets_on_their_way_strangers() {
             ..Metadata::default()
         };
         let (dst, src) = macs_at(Hook::ToWire);
-        let frame = udp().routed(dst, src).bytes();
+        let frame = udp().in_family(node.family).routed(dst, src).bytes();
         node.rig
             .run(Hook::ToWire, &frame, &metadata)
             .expect("a run");
@@ -234,6 +272,7 @@ fn a_pods_own_tc_index_is_no_witness() {
                 ..Metadata::default()
             };
             for packet in [udp(), udp().fragment(0, true), udp().src(SERVICE)] {
+                let packet = packet.in_family(node.family);
                 let frame = packet.or_macs(macs_at(Hook::FromPod)).bytes();
                 let run = node
                     .rig

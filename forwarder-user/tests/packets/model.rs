@@ -1,16 +1,19 @@
 //! The rules of the entrances once more, written from the design over plain bytes and with none of
 //! the datapath's code: what a frame must look like to go past the kernel, and how it comes out.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod kernel;
+mod read;
 
-use ipnet::IpNet;
+use std::net::IpAddr;
+
 use underpass_common::flow::{Direction, Flow, FlowKey, WayOut, confirmed};
 use underpass_common::verdict::Hook;
 
-use crate::builder::{ACK, FIN, RST, SYN};
+use crate::builder::{ACK, FIN, RST, SYN, priority_of};
 use crate::cast::{MTU, NARROW_MTU, NARROW_UPLINK, OTHER_VETH, POD_VETH, UPLINK, UPLINK_MAC};
-use crate::transport::internet_checksum;
+use crate::family::Family;
 use crate::world::World;
+use read::{Ip, Kind, Names};
 
 /// A frame, and where it comes in.
 #[derive(Clone, Copy, Debug)]
@@ -22,188 +25,191 @@ pub struct Arrival<'a> {
     pub frame: &'a [u8],
 }
 
-/// The frame that goes past the kernel; `None`: the kernel has it, as it came.
-pub fn fast_frame(world: &World, arrival: Arrival<'_>) -> Option<Vec<u8>> {
-    let packet = Ip::read(arrival)?;
-    let direction = packet.direction(world, arrival)?;
-    let way_out = if direction.generation == world.settings.generation {
-        direction.way_out
-    } else {
-        packet.looked_up(world, arrival.hook)?
+/// What comes out of a frame that goes past the kernel.
+pub struct Fast {
+    pub frame: Vec<u8>,
+    /// `None`: what it was.
+    pub priority: Option<u32>,
+    /// It is an ICMP error.
+    pub is_error: bool,
+}
+
+/// `None`: the kernel has the frame, as it came.
+pub fn fast(world: &World, arrival: Arrival<'_>) -> Option<Fast> {
+    let Arrival { hook, frame, .. } = arrival;
+    let is_from_a_station = frame[6] & 1 == 0 && frame[6..12] != [0; 6];
+    let is_for_one = frame[0] & 1 == 0;
+    let is_for_us = hook == Hook::FromPod || frame[..6] == UPLINK_MAC;
+    if !is_from_a_station || !is_for_one || !is_for_us {
+        return None;
+    }
+    let ip = Ip::of_frame(frame)?;
+    let is_padded = ip.total_len < frame.len() - 14;
+    if is_padded && arrival.gso_size != 0 {
+        return None;
+    }
+    let own = match hook {
+        Hook::FromPod => ip.src,
+        _ => ip.dst,
     };
-    let fits = packet.fits(arrival, mtu(way_out.ifindex)?);
-    (packet.ttl > 1 && fits).then(|| packet.forwarded(arrival.frame, way_out))
+    if !is_own(own) {
+        return None;
+    }
+    let way_out = match ip.kind {
+        Kind::Flow(names) => flows_way_out(world, arrival, &ip, names)?,
+        Kind::Error => errors_way_out(world, arrival, &ip)?,
+    };
+    let mtu = mtu(way_out.ifindex)?;
+    let fits = match arrival.gso_size as usize {
+        0 => frame.len() <= 14 + mtu,
+        segment => ip.headers_len + segment <= mtu,
+    };
+    (ip.hops > 1 && fits).then(|| Fast {
+        frame: forwarded(&ip, frame, way_out),
+        priority: (ip.family == Family::V4).then(|| priority_of(frame[15])),
+        is_error: matches!(ip.kind, Kind::Error),
+    })
 }
 
-/// An IPv4 packet with nothing unusual about it.
-struct Ip {
-    total_len: usize,
-    headers_len: usize,
-    ttl: u8,
-    src: [u8; 4],
-    dst: [u8; 4],
-    protocol: u8,
-    /// Source and destination port; twice an echo's identifier.
-    ports: [[u8; 2]; 2],
-    icmp_type: u8,
-    tcp_flags: u8,
+/// The podCIDRs of the usual world.
+fn is_own(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == [10, 244, 1],
+        IpAddr::V6(v6) => v6.segments()[..4] == [0xfd00, 0x10, 0x244, 1],
+    }
 }
 
-impl Ip {
-    fn read(
-        Arrival {
-            hook,
-            gso_size,
-            frame,
-            ..
-        }: Arrival<'_>,
-    ) -> Option<Self> {
-        let ip = &frame[14..];
-        let is_multicast = frame[0] & 1 == 1;
-        let is_for_us = hook == Hook::FromPod || frame[..6] == UPLINK_MAC;
-        let is_plain_ipv4 = frame[12..14] == [8, 0] && ip.len() >= 20 && ip[0] == 0x45;
-        let is_from_a_station = frame[6] & 1 == 0 && frame[6..12] != [0; 6];
-        if is_multicast || !is_from_a_station || !is_for_us || !is_plain_ipv4 {
-            return None;
-        }
-        let is_fragment = ip[6] & 0x3f != 0 || ip[7] != 0;
-        let total_len = usize::from(be16(&ip[2..]));
-        let is_padded = total_len < ip.len();
-        if is_fragment
-            || internet_checksum(&ip[..20]) != 0
-            || total_len > ip.len()
-            || (is_padded && gso_size != 0)
-        {
-            return None;
-        }
-        let transport = ip[..total_len].get(20..)?;
-        let (headers_len, ports, icmp_type, tcp_flags) = match ip[9] {
-            6 => {
-                let len = usize::from(*transport.get(12)? >> 4) * 4;
-                let header = transport.get(..len).filter(|header| header.len() >= 20)?;
-                (len, [two(header), two(&header[2..])], 0, header[13])
-            }
-            17 => {
-                let header = transport.get(..8)?;
-                (8, [two(header), two(&header[2..])], 0, 0)
-            }
-            1 => {
-                let header = transport.get(..8)?;
-                let is_echo = matches!(header[0], 0 | 8) && header[1] == 0;
-                is_echo.then(|| (8, [two(&header[4..]); 2], header[0], 0))?
-            }
-            _ => return None,
-        };
-        Some(Self {
-            total_len,
-            headers_len: 20 + headers_len,
-            ttl: ip[8],
-            src: ip[12..16].try_into().expect("four bytes"),
-            dst: ip[16..20].try_into().expect("four bytes"),
-            protocol: ip[9],
-            ports,
-            icmp_type,
-            tcp_flags,
-        })
+fn flows_way_out(world: &World, arrival: Arrival<'_>, ip: &Ip, names: Names) -> Option<WayOut> {
+    let has = |flag| names.tcp_flags & flag != 0;
+    if names.is_tcp && (has(SYN) || !has(ACK)) {
+        return None;
     }
+    let is_outgoing = arrival.hook == Hook::FromPod;
+    let flow = find(world, &key(ip, names, is_outgoing))?;
+    let (direction, _) = directions(flow, arrival.hook);
+    let closes_late =
+        names.is_tcp && direction.confirmed == confirmed::MID_STREAM && (has(FIN) || has(RST));
+    if !may_use(world, arrival, &direction) || closes_late {
+        return None;
+    }
+    if direction.generation == world.settings.generation {
+        return Some(direction.way_out);
+    }
+    looked_up(world, arrival.hook, ip)
+}
 
-    /// The confirmed direction that the packet belongs to.
-    fn direction(&self, world: &World, arrival: Arrival<'_>) -> Option<Direction> {
-        let is_tcp = self.protocol == 6;
-        let has = |flag| self.tcp_flags & flag != 0;
-        if is_tcp && (has(SYN) || !has(ACK)) {
-            return None;
-        }
-        let key = self.key(arrival.hook);
-        let (_, flow) = world.flows.iter().find(|(one, _)| *one == key)?;
-        let Flow {
-            egress, ingress, ..
-        } = *flow;
-        let (direction, ifindex, mac) = match arrival.hook {
-            Hook::FromPod => (egress, arrival.ifindex, &arrival.frame[..6]),
-            _ => (ingress, 0, &[0; 6][..]),
-        };
-        let closes_late =
-            is_tcp && direction.confirmed == confirmed::MID_STREAM && (has(FIN) || has(RST));
-        let is_confirmed = direction.confirmed != confirmed::NO
-            && direction.epoch == world.settings.epoch
-            && direction.generation != 0
-            && direction.entrance.ifindex == ifindex
-            && direction.entrance.mac == mac;
-        let own = if arrival.hook == Hook::FromPod {
-            self.src
-        } else {
-            self.dst
-        };
-        let is_own = own[..3] == [10, 244, 1];
-        (is_own && is_confirmed && !closes_late).then_some(direction)
+/// An error belongs to the flow of the packet that it quotes, which went the other way, and must come
+/// from where the kernel would look for its sender.
+fn errors_way_out(world: &World, arrival: Arrival<'_>, ip: &Ip) -> Option<WayOut> {
+    let quote = &arrival.frame[14..][..ip.total_len][ip.headers_len..];
+    let (quoted, names) = Ip::quoted(ip.family, quote)?;
+    let is_outgoing = arrival.hook == Hook::FromPod;
+    if quoted.src != ip.dst || (is_outgoing && quoted.dst != ip.src) {
+        return None;
     }
+    let flow = find(world, &key(&quoted, names, !is_outgoing))?;
+    let (own, other) = directions(flow, arrival.hook);
+    let is_known = other.confirmed != confirmed::NO && other.epoch == world.settings.epoch;
+    if !may_use(world, arrival, &own) || !is_known {
+        return None;
+    }
+    if !is_outgoing && !kernel::sends_out_of(arrival.ifindex, ip.src) {
+        return None;
+    }
+    looked_up(world, arrival.hook, ip)
+}
 
-    fn key(&self, hook: Hook) -> FlowKey<IpAddr> {
-        let is_outgoing = hook == Hook::FromPod;
-        let [src_port, dst_port] = self.ports;
-        let (pod, remote, pod_port, remote_port) = match is_outgoing {
-            true => (self.src, self.dst, src_port, dst_port),
-            false => (self.dst, self.src, dst_port, src_port),
-        };
-        let is_icmp = self.protocol == 1;
-        FlowKey {
-            pod: pod.into(),
-            remote: remote.into(),
-            pod_port,
-            remote_port: if is_icmp { [0; 2] } else { remote_port },
-            protocol: self.protocol,
-            // What the pod sends: 8 asks, 0 answers.
-            icmp_type: if is_icmp && !is_outgoing {
-                8 - self.icmp_type
-            } else {
-                self.icmp_type
-            },
-            _pad: [0; 2],
-        }
-    }
+fn find(world: &World, key: &FlowKey<IpAddr>) -> Option<Flow> {
+    let mut flows = world.flows.iter();
+    flows.find(|(one, _)| one == key).map(|(_, flow)| *flow)
+}
 
-    fn looked_up(&self, world: &World, hook: Hook) -> Option<WayOut> {
-        if hook == Hook::FromWire {
-            let endpoint = world.endpoints.get(&self.dst.into())?;
-            return Some(WayOut {
-                ifindex: endpoint.ifindex,
-                dst_mac: endpoint.pod_mac,
-                src_mac: endpoint.gateway_mac,
-            });
-        }
-        let dst = IpNet::from(IpAddr::from(Ipv4Addr::from(self.dst)));
-        let holding = world
-            .routes
-            .iter()
-            .filter(|(prefix, _)| prefix.contains(&dst));
-        let (_, route) = holding.max_by_key(|(prefix, _)| prefix.prefix_len())?;
-        (route.ifindex != 0).then_some(WayOut {
-            ifindex: route.ifindex,
-            dst_mac: route.peer_mac,
-            src_mac: route.own_mac,
-        })
+/// A hook's own direction, and the other one.
+fn directions(flow: Flow, hook: Hook) -> (Direction, Direction) {
+    match hook {
+        Hook::FromPod => (flow.egress, flow.ingress),
+        _ => (flow.ingress, flow.egress),
     }
+}
 
-    fn fits(&self, arrival: Arrival<'_>, mtu: usize) -> bool {
-        match arrival.gso_size as usize {
-            0 => arrival.frame.len() <= 14 + mtu,
-            segment => self.headers_len + segment <= mtu,
-        }
-    }
+fn may_use(world: &World, arrival: Arrival<'_>, direction: &Direction) -> bool {
+    let (ifindex, mac) = match arrival.hook {
+        Hook::FromPod => (arrival.ifindex, &arrival.frame[..6]),
+        _ => (0, &[0; 6][..]),
+    };
+    direction.confirmed != confirmed::NO
+        && direction.epoch == world.settings.epoch
+        && direction.generation != 0
+        && direction.entrance.ifindex == ifindex
+        && direction.entrance.mac == mac
+}
 
-    fn forwarded(&self, frame: &[u8], way_out: WayOut) -> Vec<u8> {
-        let mut frame = frame[..14 + self.total_len].to_vec();
-        frame[..6].copy_from_slice(&way_out.dst_mac);
-        frame[6..12].copy_from_slice(&way_out.src_mac);
-        frame[14 + 8] -= 1;
-        // One less in the high byte of a halfword: 0x0100 more in the ones' complement of the sum
-        // (RFC 1141), where 0xffff is written as 0, as the kernel does.
-        let sum = u32::from(be16(&frame[14 + 10..])) + 0x0100;
-        let sum = (sum + u32::from(sum >= 0xffff)) as u16;
-        frame[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
-        frame
+/// The flow of a packet that a pod sends, or is sent.
+fn key(ip: &Ip, names: Names, is_outgoing: bool) -> FlowKey<IpAddr> {
+    let [src_port, dst_port] = names.ports;
+    let (pod, remote, pod_port, remote_port) = match is_outgoing {
+        true => (ip.src, ip.dst, src_port, dst_port),
+        false => (ip.dst, ip.src, dst_port, src_port),
+    };
+    // What the pod sends: whom it asks, or whom it answers.
+    let icmp_type = match (names.echo, ip.family) {
+        (None, _) => 0,
+        (Some(kind), _) if is_outgoing => kind,
+        (Some(kind), Family::V4) => 8 - kind,
+        // 128 and 129.
+        (Some(kind), Family::V6) => kind ^ 1,
+    };
+    FlowKey {
+        pod,
+        remote,
+        pod_port,
+        remote_port: match names.echo {
+            Some(_) => [0; 2],
+            None => remote_port,
+        },
+        protocol: ip.protocol,
+        icmp_type,
+        _pad: [0; 2],
     }
+}
+
+/// Where trie or endpoints send the packet now.
+fn looked_up(world: &World, hook: Hook, ip: &Ip) -> Option<WayOut> {
+    if hook == Hook::FromWire {
+        let endpoint = world.endpoints.get(&ip.dst)?;
+        return Some(WayOut {
+            ifindex: endpoint.ifindex,
+            dst_mac: endpoint.pod_mac,
+            src_mac: endpoint.gateway_mac,
+        });
+    }
+    let holding = world
+        .routes
+        .iter()
+        .filter(|(prefix, _)| prefix.contains(&ip.dst));
+    let (_, route) = holding.max_by_key(|(prefix, _)| prefix.prefix_len())?;
+    (route.ifindex != 0).then_some(WayOut {
+        ifindex: route.ifindex,
+        dst_mac: route.peer_mac,
+        src_mac: route.own_mac,
+    })
+}
+
+fn forwarded(ip: &Ip, frame: &[u8], way_out: WayOut) -> Vec<u8> {
+    let mut frame = frame[..14 + ip.total_len].to_vec();
+    frame[..6].copy_from_slice(&way_out.dst_mac);
+    frame[6..12].copy_from_slice(&way_out.src_mac);
+    if ip.family == Family::V6 {
+        frame[14 + 7] -= 1;
+        return frame;
+    }
+    frame[14 + 8] -= 1;
+    // One less in the high byte of a halfword: 0x0100 more in the ones' complement of the sum
+    // (RFC 1141), where 0xffff is written as 0, as the kernel does.
+    let sum = u32::from(u16::from_be_bytes([frame[14 + 10], frame[14 + 11]])) + 0x0100;
+    let sum = (sum + u32::from(sum >= 0xffff)) as u16;
+    frame[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
+    frame
 }
 
 /// The MTU of the devices that there are.
@@ -213,12 +219,4 @@ fn mtu(ifindex: u32) -> Option<usize> {
         NARROW_UPLINK => Some(NARROW_MTU),
         _ => None,
     }
-}
-
-fn be16(bytes: &[u8]) -> u16 {
-    u16::from_be_bytes(two(bytes))
-}
-
-fn two(bytes: &[u8]) -> [u8; 2] {
-    [bytes[0], bytes[1]]
 }

@@ -1,11 +1,14 @@
 //! What no hook reads on: frames that are not ours to understand, at all four hooks alike.
 
+use std::net::IpAddr;
+
 use underpass_common::addr::NO_MAC;
 use underpass_common::settings::{Offload, Settings};
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::builder::{ACK, Packet, echo_request, frame, protocol, tcp, udp};
+use crate::builder::{ACK, ETHERNET, Packet, echo_request, frame, protocol, tcp, udp};
 use crate::cast::{BROADCAST_MAC, CONFIRMED, MULTICAST_MAC, OUTSIDE, macs_at};
+use crate::family::{Family, Twin as _};
 use crate::rig::with_rig;
 use crate::table::{Row, Witness, at, run};
 
@@ -51,6 +54,7 @@ pub fn rows(hook: Hook) -> Vec<Row> {
     rows.extend(lying_ip_headers(hook));
     rows.extend(lying_transport_headers(hook));
     rows.extend(fragments_and_options(hook));
+    rows.extend(cut_anywhere(hook));
     rows.push(
         at(
             hook,
@@ -89,6 +93,10 @@ fn not_ip(hook: Hook) -> Vec<Row> {
         row("IPv4 under another EtherType", frame(0x88b5, &ip[14..])),
         row("a VLAN tag in the frame", frame(VLAN, &inline_tag)),
         row("a VLAN tag beside the frame", toward(hook, udp())).vlan(5),
+        row(
+            "IPv6 under another EtherType",
+            frame(0x88b5, &toward(hook, udp().in_v6()).ip_bytes()),
+        ),
     ]
 }
 
@@ -118,29 +126,30 @@ fn lying_ip_headers(hook: Hook) -> Vec<Row> {
     let whole = 20 + 8 + 5;
     let hello = || udp().payload(b"hello");
     vec![
-        row("a wrong header checksum", hello().checksum_error(1)),
-        row("a header checksum of zeros", hello().no_checksum()),
+        row("a wrong header checksum", hello().checksum_error(1)).no_twin(),
+        row("a header checksum of zeros", hello().no_checksum()).no_twin(),
         row("version 5", hello().version(5)),
-        row("version 6 under IPv4's EtherType", hello().version(6)),
-        row("a header of four words", hello().header_words(4)),
-        row("a header of no words", hello().header_words(0)),
+        row("the other family's version", hello().version(6)),
+        row("a header of four words", hello().header_words(4)).no_twin(),
+        row("a header of no words", hello().header_words(0)).no_twin(),
         row(
             "a total length of one more than there is",
             hello().total_len(whole + 1),
         ),
         row("a total length of 64 KiB", hello().total_len(0xffff)),
-        row("a total length of 0", hello().total_len(0)),
+        row("a total length of 0", hello().total_len(0)).no_twin(),
         row(
             "a total length that ends in the IP header",
             hello().total_len(19),
-        ),
+        )
+        .no_twin(),
         row(
             "a total length that ends behind the IP header",
             hello().total_len(20),
         ),
         row(
             "one byte short of its total length",
-            hello().cut_at(14 + whole as usize - 1),
+            hello().cut_at(14 + whole - 1),
         ),
         row("cut behind the IP header", hello().cut_at(34)),
         row("cut in the IP header", hello().cut_at(33)),
@@ -186,6 +195,23 @@ fn lying_transport_headers(hook: Hook) -> Vec<Row> {
             echo_request(7).payload(b"").total_len(27),
         ),
     ]
+}
+
+/// However short, a frame is left as it is.
+fn cut_anywhere(hook: Hook) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for family in Family::ALL {
+        let packet = toward(hook, tcp(ACK).payload(b"hello").in_family(family));
+        for len in ETHERNET..ETHERNET + packet.ip_bytes().len() {
+            rows.push(
+                at(hook, format!("cut at {len}"), packet.clone().cut_at(len))
+                    .flow(CONFIRMED)
+                    .no_twin()
+                    .kernel(Verdict::Malformed),
+            );
+        }
+    }
+    rows
 }
 
 fn fragments_and_options(hook: Hook) -> Vec<Row> {
@@ -243,6 +269,6 @@ pub fn toward(hook: Hook, packet: Packet) -> Packet {
 }
 
 /// The same with another address in the pod's place.
-pub fn own_address(hook: Hook, packet: Packet, address: [u8; 4]) -> Packet {
+pub fn own_address(hook: Hook, packet: Packet, address: impl Into<IpAddr>) -> Packet {
     toward(hook, packet.src(address))
 }

@@ -2,6 +2,8 @@
 //! exactly what the model says.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -12,23 +14,28 @@ use underpass_common::route::Route;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use crate::builder::{
-    ACK, ETHERNET, FIN, PSH, Packet, RST, SYN, echo_reply, echo_request, tcp, udp,
+    ACK, ETHERNET, FIN, PSH, Packet, RST, SYN, echo_reply, echo_request, error_about, tcp, udp,
 };
 use crate::cast::{
-    CONFIRMED, EPOCH, FAR, GENERATION, NARROW_UPLINK, NO_DEVICE, OTHER_VETH, POD, POD_VETH,
-    TO_PEER, TO_POD, UPLINK, macs_at,
+    CONFIRMED, EPOCH, FAR, GENERATION, NARROW_UPLINK, NO_DEVICE, NODE, OTHER_VETH, PEER, POD,
+    POD_VETH, ROUTER, TO_PEER, TO_POD, UPLINK, macs_at,
 };
+use crate::confirmed::opposite;
+use crate::family::{Family, Twin as _};
 use crate::launcher::Metadata;
-use crate::model::{Arrival, fast_frame};
+use crate::model::{self, Arrival};
 use crate::parsing::toward;
 use crate::rig::{Rig, with_rig};
 use crate::table::{Hex, NEXT, REDIRECT};
 use crate::transport::internet_checksum;
 use crate::world::{World, prefix};
 
-const CASES: u32 = 3_000;
+const CASES: u32 = 6_000;
 /// On a machine that has much else to do, fewer are enough.
 const TIME: Duration = Duration::from_secs(8);
+
+/// What packets come with: none that forwarding gives.
+const PRIORITY: u32 = 5;
 
 #[test]
 fn from_pod_agrees_with_the_model() {
@@ -48,7 +55,8 @@ fn agree(rig: &mut Rig, hook: Hook) {
     let world = world();
     rig.put(&world).expect("maps");
     let rig = RefCell::new(rig);
-    let (tried, fast) = (Cell::new(0), Cell::new(0));
+    let tried = Cell::new(0);
+    let fast = RefCell::new(BTreeMap::new());
     let end = Instant::now() + TIME;
     let config = Config {
         cases: CASES,
@@ -69,21 +77,31 @@ fn agree(rig: &mut Rig, hook: Hook) {
             gso_size,
             frame: &frame,
         };
-        let is_fast = check(&rig, &world, arrival)?;
         tried.update(|tried| tried + 1);
-        fast.update(|fast| fast + u32::from(is_fast));
+        if let Some(kind) = check(&rig, &world, arrival)? {
+            *fast.borrow_mut().entry(kind).or_insert(0) += 1;
+        }
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
     // A model that gives everything to the kernel would prove nothing.
-    let (tried, fast) = (tried.get(), fast.get());
-    assert!(fast > tried / 10, "only {fast} of {tried} were fast");
+    let (tried, fast) = (tried.get(), fast.into_inner());
+    println!("{}: {fast:?} of {tried} frames were fast", hook.name());
+    for family in Family::ALL {
+        let of = |is_error| fast.get(&(family, is_error)).copied().unwrap_or(0);
+        assert!(of(false) > tried / 20, "{family:?}: {fast:?} of {tried}");
+        assert!(of(true) > tried / 200, "{family:?}: {fast:?} of {tried}");
+    }
 }
 
-/// Runs a frame, and compares. True where it was fast.
-fn check(rig: &Rig, world: &World, arrival: Arrival<'_>) -> Result<bool, TestCaseError> {
+/// Runs a frame, and compares. Tells of a fast one its family, and whether it was an ICMP error.
+fn check(
+    rig: &Rig,
+    world: &World,
+    arrival: Arrival<'_>,
+) -> Result<Option<(Family, bool)>, TestCaseError> {
     let told = |error: anyhow::Error| TestCaseError::fail(format!("{error:#}"));
     let Arrival {
         hook,
@@ -95,18 +113,20 @@ fn check(rig: &Rig, world: &World, arrival: Arrival<'_>) -> Result<bool, TestCas
     let metadata = Metadata {
         ifindex,
         gso_size,
+        priority: PRIORITY,
         ..Metadata::default()
     };
     let run = rig.run(hook, frame, &metadata).map_err(told)?;
     let mut counted = rig.counts().map_err(told)?;
     counted.retain(|place, count| *count != before[place]);
-    let expected = fast_frame(world, arrival);
-    let (answer, bytes) = match &expected {
-        Some(bytes) => (REDIRECT, bytes.as_slice()),
-        None => (NEXT, frame),
+    let expected = model::fast(world, arrival);
+    let (answer, bytes, priority) = match &expected {
+        Some(fast) => (REDIRECT, fast.frame.as_slice(), fast.priority),
+        None => (NEXT, frame, None),
     };
-    prop_assert_eq!(run.answer, answer, "{:?}", counted);
+    prop_assert_eq!(run.answer, answer, "{:?} {:?}", counted, Hex(frame));
     prop_assert_eq!(Hex(&run.bytes), Hex(bytes));
+    prop_assert_eq!(run.priority, priority.unwrap_or(PRIORITY));
     prop_assert_eq!(counted.len(), 1, "{:?}", counted);
     let (
         &(counted_hook, verdict),
@@ -120,7 +140,10 @@ fn check(rig: &Rig, world: &World, arrival: Arrival<'_>) -> Result<bool, TestCas
     let was = before[&(hook, verdict)];
     prop_assert_eq!(packets - was.packets, 1);
     prop_assert_eq!(counted_bytes - was.bytes, bytes.len() as u64);
-    Ok(expected.is_some())
+    Ok(expected.map(|fast| match frame[12..14] {
+        [0x86, 0xdd] => (Family::V6, fast.is_error),
+        _ => (Family::V4, fast.is_error),
+    }))
 }
 
 /// Packets of flows in every state that a flow can be in.
@@ -171,34 +194,66 @@ fn packets() -> Vec<(Packet, Flow)> {
     ]
 }
 
+/// Of both families.
 fn world() -> World {
     let mut world = World::usual();
-    world
-        .routes
-        .insert(prefix("10.244.2.192/26"), Route::KERNEL);
-    for (packet, flow) in packets() {
-        let key = packet.tuple().expect("an IPv4 packet").from_pod();
-        // The answer to a ping is a packet of the flow of that ping at one entrance, and of its
-        // own at the other.
-        if !world.flows.iter().any(|(one, _)| *one == key) {
-            world.flows.push((key, flow));
+    let exception = prefix("10.244.2.192/26");
+    for family in Family::ALL {
+        world
+            .routes
+            .insert(exception.in_family(family), Route::KERNEL);
+        for (packet, flow) in packets() {
+            let key = packet.tuple().expect("an IP packet").from_pod();
+            let key = key.in_family(family);
+            // The answer to a ping is a packet of the flow of that ping at one entrance, and of its
+            // own at the other.
+            if !world.flows.iter().any(|(one, _)| *one == key) {
+                world.flows.push((key, flow));
+            }
         }
     }
     world
 }
 
+/// Frames of those flows at a hook, and ICMP errors about them from those who may send them, and who
+/// may not.
+fn frames(hook: Hook) -> [Vec<Vec<u8>>; 2] {
+    let bytes = |packet: Packet| packet.or_macs(macs_at(hook)).bytes();
+    let mut of_flows = Vec::new();
+    let mut errors = Vec::new();
+    for family in Family::ALL {
+        for (packet, _) in packets() {
+            let packet = packet.in_family(family);
+            let subject = toward(opposite(hook), packet.clone());
+            of_flows.push(bytes(toward(hook, packet)));
+            let kinds: &[(u8, u8)] = match family {
+                Family::V4 => &[(3, 4), (11, 0), (12, 0), (5, 0)],
+                Family::V6 => &[(1, 4), (2, 0), (3, 0), (4, 1), (137, 0)],
+            };
+            for &(kind, code) in kinds {
+                errors.push(bytes(error_about(&subject, kind, code)));
+            }
+            if hook == Hook::FromWire {
+                let sources = [PEER, ROUTER, NODE, [198, 51, 100, 7], [203, 0, 113, 7]];
+                errors.extend(sources.map(|source| {
+                    let source = IpAddr::from(source).in_family(family);
+                    bytes(error_about(&subject, 3, 0).src(source))
+                }));
+            }
+        }
+    }
+    [of_flows, errors]
+}
+
 /// A frame, its device and its segment size.
 fn arrivals(hook: Hook) -> impl Strategy<Value = (Vec<u8>, u32, u32)> {
-    let packets: Vec<_> = packets()
-        .into_iter()
-        .map(|(packet, _)| toward(hook, packet).or_macs(macs_at(hook)).bytes())
-        .collect();
-    let mutated = (
-        prop::sample::select(packets),
-        vec(mutation(), 0..4),
-        any::<bool>(),
-    )
-        .prop_map(|(mut frame, mutations, is_repaired)| {
+    let [of_flows, errors] = frames(hook);
+    let frames = prop_oneof![
+        2 => prop::sample::select(of_flows),
+        1 => prop::sample::select(errors),
+    ];
+    let mutated = (frames, vec(mutation(), 0..4), any::<bool>()).prop_map(
+        |(mut frame, mutations, is_repaired)| {
             mutations
                 .iter()
                 .for_each(|mutation| mutation.apply(&mut frame));
@@ -206,16 +261,24 @@ fn arrivals(hook: Hook) -> impl Strategy<Value = (Vec<u8>, u32, u32)> {
                 repair(&mut frame);
             }
             frame
-        });
+        },
+    );
     let noise = (
         vec(any::<u8>(), ETHERNET..120),
-        any::<bool>(),
+        prop::option::of(prop::sample::select(Family::ALL.to_vec())),
         any::<bool>(),
     )
-        .prop_map(move |(mut frame, is_ip, is_repaired)| {
-            if is_ip && frame.len() > ETHERNET {
+        .prop_map(move |(mut frame, family, is_repaired)| {
+            if let Some(family) = family
+                && frame.len() > ETHERNET
+            {
                 let (dst, src) = macs_at(hook);
-                let start = [&dst[..], &src[..], &[8, 0, 0x45]].concat();
+                let ethertype = family.ethertype().to_be_bytes();
+                let version = match family {
+                    Family::V4 => 0x45,
+                    Family::V6 => 0x60,
+                };
+                let start = [&dst[..], &src[..], &ethertype, &[version]].concat();
                 frame[..start.len()].copy_from_slice(&start);
             }
             if is_repaired {
@@ -237,17 +300,20 @@ enum Mutation {
     Flip { bit: usize },
     Set { at: usize, to: u8 },
     Ttl(u8),
+    HopLimit(u8),
     Shorten(usize),
     Lengthen(Vec<u8>),
     TotalLen(i8),
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    let header = ETHERNET + 40;
+    // As far as the ports that an error quotes.
+    let header = ETHERNET + 40 + 8 + 40 + 8;
     prop_oneof![
         (0..header * 8).prop_map(|bit| Mutation::Flip { bit }),
         (0..header, any::<u8>()).prop_map(|(at, to)| Mutation::Set { at, to }),
         (0..4u8).prop_map(Mutation::Ttl),
+        (0..4u8).prop_map(Mutation::HopLimit),
         (1..40usize).prop_map(Mutation::Shorten),
         vec(any::<u8>(), 1..30).prop_map(Mutation::Lengthen),
         (-30..10i8).prop_map(Mutation::TotalLen),
@@ -261,10 +327,12 @@ impl Mutation {
             Self::Flip { bit } => frame[bit / 8 % len] ^= 1 << (bit % 8),
             Self::Set { at, to } => frame[at % len] = *to,
             Self::Ttl(ttl) => drop(frame.get_mut(ETHERNET + 8).map(|byte| *byte = *ttl)),
+            Self::HopLimit(hops) => drop(frame.get_mut(ETHERNET + 7).map(|byte| *byte = *hops)),
             Self::Shorten(by) => frame.truncate((len - by.min(&len)).max(ETHERNET)),
             Self::Lengthen(by) => frame.extend(by),
             Self::TotalLen(by) => {
-                if let Some([high, low]) = frame.get_mut(ETHERNET + 2..ETHERNET + 4) {
+                let at = ETHERNET + if frame[12] == 0x86 { 4 } else { 2 };
+                if let Some([high, low]) = frame.get_mut(at..at + 2) {
                     let total = u16::from_be_bytes([*high, *low]).wrapping_add_signed((*by).into());
                     [*high, *low] = total.to_be_bytes();
                 }
@@ -275,6 +343,9 @@ impl Mutation {
 
 /// Gives the frame a right IPv4 header checksum, so that it gets past the first check.
 fn repair(frame: &mut [u8]) {
+    if frame.get(12..14) == Some(&[0x86, 0xdd]) {
+        return;
+    }
     if let Some(header) = frame.get_mut(ETHERNET..ETHERNET + 20) {
         header[10..12].fill(0);
         let checksum = internet_checksum(header);

@@ -2,31 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
+use aya::Pod as PlainOldData;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Pid;
 use underpass::datapath::{LoadOptions, Loaded, Pins, load};
-use underpass_common::addr::ShowMac;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Entrance, Flow, FlowKey};
 use underpass_common::map_names;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
-use crate::cast::{
-    GATEWAY_MAC, MTU, NARROW_MTU, NARROW_UPLINK, OTHER_VETH, POD_VETH, UPLINK, UPLINK_MAC,
-};
+use crate::devices::enter_new_namespace;
 use crate::launcher::{Launcher, Metadata, Run};
 use crate::world::World;
 
@@ -37,13 +33,20 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub struct Rig {
     pub loaded: Loaded,
     launcher: Launcher,
-    // The programs alone write these; user space has no typed way to.
-    endpoints_v4: HashMap<MapData, [u8; 4], Endpoint>,
-    endpoints_v6: HashMap<MapData, [u8; 16], Endpoint>,
-    flows_v4: HashMap<MapData, FlowKey<[u8; 4]>, Flow>,
-    flows_v6: HashMap<MapData, FlowKey<[u8; 16]>, Flow>,
+    v4: Tables<[u8; 4]>,
+    v6: Tables<[u8; 16]>,
     last_stamped: PerCpuArray<MapData, Entrance>,
     _pins: OwnPins,
+}
+
+/// What of a family the programs alone write: user space has no typed way to.
+struct Tables<A>
+where
+    A: PlainOldData,
+    FlowKey<A>: PlainOldData,
+{
+    endpoints: HashMap<MapData, A, Endpoint>,
+    flows: HashMap<MapData, FlowKey<A>, Flow>,
 }
 
 /// Runs a test with a rig, in a network namespace that holds nothing but the rig's devices. Not as
@@ -90,10 +93,14 @@ impl Rig {
         let map = |name| MapData::from_pin(pins.0.map(name));
         Ok(Self {
             launcher,
-            endpoints_v4: Map::HashMap(map(map_names::ENDPOINTS_V4)?).try_into()?,
-            endpoints_v6: Map::HashMap(map(map_names::ENDPOINTS_V6)?).try_into()?,
-            flows_v4: Map::LruHashMap(map(map_names::FLOWS_V4)?).try_into()?,
-            flows_v6: Map::LruHashMap(map(map_names::FLOWS_V6)?).try_into()?,
+            v4: Tables {
+                endpoints: Map::HashMap(map(map_names::ENDPOINTS_V4)?).try_into()?,
+                flows: Map::LruHashMap(map(map_names::FLOWS_V4)?).try_into()?,
+            },
+            v6: Tables {
+                endpoints: Map::HashMap(map(map_names::ENDPOINTS_V6)?).try_into()?,
+                flows: Map::LruHashMap(map(map_names::FLOWS_V6)?).try_into()?,
+            },
             last_stamped: Map::PerCpuArray(map(map_names::LAST_STAMPED)?).try_into()?,
             loaded,
             _pins: pins,
@@ -126,8 +133,8 @@ impl Rig {
         }
         for (address, endpoint) in &world.endpoints {
             match address {
-                IpAddr::V4(v4) => self.endpoints_v4.insert(v4.octets(), endpoint, 0)?,
-                IpAddr::V6(v6) => self.endpoints_v6.insert(v6.octets(), endpoint, 0)?,
+                IpAddr::V4(v4) => self.v4.endpoints.insert(v4.octets(), endpoint, 0)?,
+                IpAddr::V6(v6) => self.v6.endpoints.insert(v6.octets(), endpoint, 0)?,
             }
         }
         let cpus =
@@ -146,24 +153,21 @@ impl Rig {
             self.loaded.maps.remove_flow(&key)?;
         }
         for (key, flow) in flows {
-            let key_check = key.check();
-            self.put_flow(key, &Flow { key_check, ..*flow })?;
-        }
-        Ok(())
-    }
-
-    /// Puts a flow into the table as it is, with whatever check of its key.
-    pub fn put_flow(&mut self, key: &FlowKey<IpAddr>, flow: &Flow) -> Result<()> {
-        match (key.pod, key.remote) {
-            (IpAddr::V4(pod), IpAddr::V4(remote)) => {
-                let key = key.with_addresses(pod.octets(), remote.octets());
-                self.flows_v4.insert(key, flow, 0)?;
+            let flow = Flow {
+                key_check: key.check() ^ flow.key_check,
+                ..*flow
+            };
+            match (key.pod, key.remote) {
+                (IpAddr::V4(pod), IpAddr::V4(remote)) => {
+                    let key = key.with_addresses(pod.octets(), remote.octets());
+                    self.v4.flows.insert(key, flow, 0)?;
+                }
+                (IpAddr::V6(pod), IpAddr::V6(remote)) => {
+                    let key = key.with_addresses(pod.octets(), remote.octets());
+                    self.v6.flows.insert(key, flow, 0)?;
+                }
+                _ => bail!("{key:?}: of two families"),
             }
-            (IpAddr::V6(pod), IpAddr::V6(remote)) => {
-                let key = key.with_addresses(pod.octets(), remote.octets());
-                self.flows_v6.insert(key, flow, 0)?;
-            }
-            _ => bail!("{key:?}: of two families"),
         }
         Ok(())
     }
@@ -177,7 +181,7 @@ impl Rig {
             routes: maps.routes()?,
             endpoints: maps.endpoints()?,
             pods: maps.pods()?,
-            flows: maps.flows()?.into_iter().map(unchecked).collect(),
+            flows: maps.flows()?.into_iter().map(checked).collect(),
             last_stamped: Entrance::WIRE,
         })
     }
@@ -197,10 +201,9 @@ impl Rig {
     }
 }
 
-/// The tables know flows without the check of their key, which must be right in the maps.
-fn unchecked((key, flow): (FlowKey<IpAddr>, Flow)) -> (FlowKey<IpAddr>, Flow) {
-    assert_eq!(flow.key_check, key.check(), "{key:?}");
-    let key_check = 0;
+/// See `World::flows`.
+fn checked((key, flow): (FlowKey<IpAddr>, Flow)) -> (FlowKey<IpAddr>, Flow) {
+    let key_check = flow.key_check ^ key.check();
     (key, Flow { key_check, ..flow })
 }
 
@@ -267,35 +270,4 @@ fn stay_on_this_cpu() -> Result<()> {
     let cpu = unsafe { libc::sched_getcpu() };
     cpus.set(usize::try_from(cpu).context("the kernel does not tell the CPU")?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on a CPU")
-}
-
-/// The devices of the cast, under the indexes that the tables know. Nothing is sent through them.
-fn enter_new_namespace() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-    let devices = [
-        (UPLINK, MTU, UPLINK_MAC),
-        (NARROW_UPLINK, NARROW_MTU, UPLINK_MAC),
-        (POD_VETH, MTU, GATEWAY_MAC),
-        (OTHER_VETH, MTU, GATEWAY_MAC),
-    ];
-    let mut commands = String::new();
-    for (ifindex, mtu, mac) in devices {
-        let mac = ShowMac(mac);
-        commands += &format!(
-            "link add dev up{ifindex} index {ifindex} mtu {mtu} address {mac} \
-             type veth peer name far{ifindex} index {}\n",
-            ifindex + 1
-        );
-    }
-    let mut ip = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("cannot run ip, of the package iproute2")?;
-    ip.stdin
-        .take()
-        .context("ip has a standard input")?
-        .write_all(commands.as_bytes())?;
-    ensure!(ip.wait()?.success(), "ip cannot make the devices");
-    Ok(())
 }

@@ -1,20 +1,22 @@
 //! A row of a table: what stands in the maps, a packet, and what becomes of both.
 
+mod case;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use underpass_common::endpoint::Endpoint;
-use underpass_common::flow::{Entrance, Flow, FlowKey, Tuple, WayOut};
+use underpass_common::flow::{Entrance, Flow, FlowKey, WayOut};
 use underpass_common::route::Route;
 use underpass_common::settings::Settings;
 use underpass_common::tag;
-use underpass_common::verdict::{Count, Hook, Verdict};
+use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::Packet;
 use crate::cast::{self, POD_ENTRANCE};
-use crate::launcher::{Metadata, Run};
+use crate::family::Family;
+use crate::launcher::Metadata;
 use crate::rig::Rig;
-use crate::twin;
 use crate::world::{World, prefix};
 
 /// `TCX_NEXT`: the kernel has it.
@@ -24,11 +26,16 @@ pub const SHOT: i32 = 2;
 /// `TC_ACT_REDIRECT`.
 pub const REDIRECT: i32 = 7;
 
+/// What packets come with: none that forwarding gives.
+const PRIORITY: u32 = 5;
+
 /// What `tc_index` holds when an exit sees a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Witness {
     /// The tag that the entrance of the packet's own tuple would have stamped, at this place.
     From(Entrance),
+    /// Likewise, on another packet, which the kernel has made this one of.
+    Translated(Box<Packet>, Entrance),
     /// Exactly this.
     Exactly(u16),
 }
@@ -46,46 +53,57 @@ enum Fate {
     Unseen,
 }
 
-/// One row.
+/// One row. Where its packet is one of IPv4, it has a twin in IPv6, which is run after it.
 pub struct Row {
     hook: Hook,
-    name: &'static str,
+    name: String,
     world: World,
     packet: Packet,
     device: Metadata,
+    /// Length of the IP packet that each segment of a train is sent as.
+    segments_of: Option<usize>,
     witness: Witness,
     fate: Fate,
+    has_twin: bool,
     after: Box<dyn Fn(&mut World)>,
-    only_in: Option<Family>,
 }
 
 /// Begins a row: a packet comes to a hook of the usual world.
-pub fn at(hook: Hook, name: &'static str, packet: Packet) -> Row {
+pub fn at(hook: Hook, name: impl Into<String>, packet: Packet) -> Row {
     let entrance = match hook {
         Hook::ToWire => POD_ENTRANCE,
         _ => Entrance::WIRE,
     };
     Row {
         hook,
-        name,
+        name: name.into(),
         world: World::usual(),
+        has_twin: packet.family() == Some(Family::V4),
         packet: packet.or_macs(cast::macs_at(hook)),
         device: Metadata {
             ifindex: cast::device_at(hook),
+            priority: PRIORITY,
             ..Metadata::default()
         },
+        segments_of: None,
         witness: match hook.is_entrance() {
             true => Witness::Exactly(tag::NONE),
             false => Witness::From(entrance),
         },
         fate: Fate::Unseen,
         after: Box::new(|_| {}),
-        only_in: None,
     }
 }
 
 impl Row {
-    /// The flow table holds this flow under the packet's own name.
+    /// The row is about what IPv4 alone has.
+    pub fn no_twin(mut self) -> Self {
+        self.has_twin = false;
+        self
+    }
+
+    /// The flow table holds this flow under the packet's own name, or an ICMP error's under that of the
+    /// packet that it quotes.
     pub fn flow(self, flow: Flow) -> Self {
         let key = self.key();
         self.world(|world| world.flows.push((key, flow)))
@@ -101,7 +119,7 @@ impl Row {
         })
     }
 
-    pub fn endpoint(self, pod: [u8; 4], endpoint: Endpoint) -> Self {
+    pub fn endpoint(self, pod: impl Into<IpAddr>, endpoint: Endpoint) -> Self {
         self.world(|world| {
             world.endpoints.insert(pod.into(), endpoint);
         })
@@ -131,9 +149,9 @@ impl Row {
         self
     }
 
-    /// The packet is a train of segments with so many bytes of payload each.
-    pub fn train_of(mut self, gso_size: u32) -> Self {
-        self.device.gso_size = gso_size;
+    /// The packet is a train of segments, each of which is sent as an IP packet of so many bytes.
+    pub fn segments_of(mut self, ip_len: usize) -> Self {
+        self.segments_of = Some(ip_len);
         self
     }
 
@@ -146,12 +164,6 @@ impl Row {
     /// The kernel holds the packet for a tunnel's.
     pub fn tunnelled(mut self) -> Self {
         self.device.is_tunnelled = true;
-        self
-    }
-
-    /// The row is about one family: without this it is run in IPv4, and in IPv6 where it has a twin.
-    pub fn only_in(mut self, family: Family) -> Self {
-        self.only_in = Some(family);
         self
     }
 
@@ -199,60 +211,17 @@ impl Row {
         })
     }
 
-    fn tuple(&self, family: Family) -> Tuple<IpAddr> {
-        let tuple = self.packet.tuple().expect("an IPv4 packet");
-        match family {
-            Family::V4 => tuple,
-            Family::V6 => twin::of_ends(&tuple),
-        }
-    }
-
+    /// The name of the flow that the packet is of, or tells of.
     fn key(&self) -> FlowKey<IpAddr> {
-        let tuple = self.tuple(Family::V4);
-        match self.hook {
-            Hook::FromPod | Hook::ToWire => tuple.from_pod(),
-            Hook::FromWire | Hook::ToPod => tuple.to_pod(),
-        }
-    }
-
-    fn tag(&self, family: Family, entrance: &Entrance) -> u16 {
-        tag::tag(self.world.settings.tag_seed, &self.tuple(family), entrance)
-    }
-
-    fn families(&self) -> Vec<Family> {
-        match self.only_in {
-            Some(family) => vec![family],
-            None if self.has_twin() => Family::BOTH.to_vec(),
-            None => vec![Family::V4],
-        }
-    }
-
-    /// True where the row can be run in IPv6 as well.
-    fn has_twin(&self) -> bool {
-        let mut after = self.world.clone();
-        (self.after)(&mut after);
-        // A tag that was computed for another tuple of IPv4 is none of its twin's.
-        let is_witness_known = match self.witness {
-            Witness::From(_) => true,
-            Witness::Exactly(witness) => witness & !tag::FAST == 0,
+        let is_from_pod = matches!(self.hook, Hook::FromPod | Hook::ToWire);
+        let (packet, is_from_pod) = match self.packet.quoted() {
+            Some(quoted) => (quoted, !is_from_pod),
+            None => (&self.packet, is_from_pod),
         };
-        // What makes a packet a tunnel's is a header of IPv4.
-        is_witness_known
-            && !self.device.is_tunnelled
-            && self.packet.has_twin()
-            && self.world.twin().is_some()
-            && after.twin().is_some()
-    }
-
-    /// Where this packet comes in, if this hook is an entrance.
-    fn entrance(&self) -> Entrance {
-        match self.hook {
-            Hook::FromPod => Entrance {
-                ifindex: self.device.ifindex,
-                mac: self.packet.dst_mac(),
-                _pad: [0; 2],
-            },
-            _ => Entrance::WIRE,
+        let tuple = packet.tuple().expect("an IP packet");
+        match is_from_pod {
+            true => tuple.from_pod(),
+            false => tuple.to_pod(),
         }
     }
 
@@ -266,66 +235,6 @@ impl Row {
         }
     }
 
-    /// What `tc_index` is to hold afterwards. An entrance stamps what it understands and leaves to
-    /// the kernel; an exit takes the stamp off.
-    fn witness_after(&self, family: Family) -> u16 {
-        match (self.hook, self.verdict()) {
-            (Hook::ToWire | Hook::ToPod, _) => tag::NONE,
-            (Hook::FromPod, Some(Verdict::Fast)) => tag::FAST,
-            (_, Some(verdict)) if is_stamped(verdict) => self.tag(family, &self.entrance()),
-            _ => tag::NONE,
-        }
-    }
-
-    /// Runs the row in a family and tells what is not as it should be.
-    fn run(&self, rig: &mut Rig, family: Family) -> Result<(), String> {
-        let metadata = Metadata {
-            witness: match self.witness {
-                Witness::From(entrance) => self.tag(family, &entrance),
-                Witness::Exactly(witness) => witness,
-            },
-            ..self.device
-        };
-        let frame = family.of_frame(self.packet.bytes());
-        let told = |error: anyhow::Error| format!("{error:#}");
-        rig.put(&family.of_world(self.world.clone()))
-            .map_err(told)?;
-        let before = rig.counts().map_err(told)?;
-        let run = rig.run(self.hook, &frame, &metadata).map_err(told)?;
-        let counted: Vec<_> = rig
-            .counts()
-            .map_err(told)?
-            .into_iter()
-            .map(|(place, count)| (place, since(count, before[&place])))
-            .filter(|(_, count)| *count != Count::default())
-            .collect();
-        let bytes = self.bytes_after(family, &frame);
-        let count = Count {
-            packets: 1,
-            bytes: bytes.len() as u64,
-        };
-        let expected: Vec<_> = self
-            .verdict()
-            .map(|verdict| ((self.hook, verdict), count))
-            .into_iter()
-            .collect();
-        same("counts", &counted, &expected)?;
-        same("answer", &run.answer, &self.answer())?;
-        same("bytes", &Hex(&run.bytes), &Hex(&bytes))?;
-        same("witness", &run.witness, &self.witness_after(family))?;
-        self.check_maps(rig, family, &run)
-    }
-
-    fn bytes_after(&self, family: Family, frame: &[u8]) -> Vec<u8> {
-        match self.fate {
-            Fate::Fast(way_out) => {
-                let routed = self.packet.clone().routed(way_out.dst_mac, way_out.src_mac);
-                family.of_frame(routed.bytes())
-            }
-            _ => frame.to_vec(),
-        }
-    }
-
     fn answer(&self) -> i32 {
         match self.fate {
             Fate::Kernel(_) | Fate::Unseen => NEXT,
@@ -333,98 +242,33 @@ impl Row {
             Fate::Dropped => SHOT,
         }
     }
-
-    fn check_maps(&self, rig: &Rig, family: Family, run: &Run) -> Result<(), String> {
-        let mut expected = self.world.clone();
-        (self.after)(&mut expected);
-        let expected = family.of_world(expected);
-        let mut found = rig.world().map_err(|error| format!("{error:#}"))?;
-        found.last_stamped = expected.last_stamped;
-        same("maps", &found, &expected)?;
-        let notes = rig.notes().map_err(|error| format!("{error:#}"))?;
-        let is_noted = self.hook == Hook::FromPod && run.witness & !tag::FAST != 0;
-        let changed: Vec<_> = notes
-            .into_iter()
-            .filter(|note| *note != self.world.last_stamped)
-            .collect();
-        let expected = if is_noted {
-            vec![self.entrance()]
-        } else {
-            vec![]
-        };
-        same("last stamped", &changed, &expected)
-    }
 }
 
-/// True for what an entrance has understood, and leaves to the kernel nevertheless.
-fn is_stamped(verdict: Verdict) -> bool {
-    use Verdict::*;
-    !matches!(
-        verdict,
-        Fast | Dropped | Off | NotIp | Malformed | NotForUs | NotPodTraffic | IpOptions | Fragment
-    )
-}
+/// A verdict that a packet of this family got at this hook.
+pub type Given = (Family, Hook, Verdict);
 
-/// The family that a row is run in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    fn of_frame(self, frame: Vec<u8>) -> Vec<u8> {
-        match self {
-            Self::V4 => frame,
-            Self::V6 => twin::of_frame(&frame),
-        }
-    }
-
-    fn of_world(self, world: World) -> World {
-        match self {
-            Self::V4 => world,
-            Self::V6 => world.twin().expect("a world that has a twin"),
-        }
-    }
-}
-
-/// Runs every row, and its twin where IPv6 has one, then fails if one is not as it should be. Tells which
-/// verdicts were given.
-pub fn run(rig: &mut Rig, rows: &[Row]) -> BTreeSet<(Family, Hook, Verdict)> {
+/// Runs every row and every row's twin, then fails if one is not as it should be. Tells which verdicts
+/// were given.
+pub fn run(rig: &mut Rig, rows: &[Row]) -> BTreeSet<Given> {
     let mut given = BTreeSet::new();
     let mut failures = Vec::new();
-    for row in rows {
-        for family in row.families() {
-            match row.run(rig, family) {
-                Ok(()) => given.extend(row.verdict().map(|verdict| (family, row.hook, verdict))),
-                Err(why) => failures.push(format!(
-                    "{}: {} ({family:?}):\n    {why}",
-                    row.hook.name(),
-                    row.name
-                )),
+    for case in rows.iter().flat_map(Row::cases) {
+        let Row { hook, name, .. } = case.row;
+        let family = case.packet.family();
+        match case.run(rig) {
+            Ok(()) => given.extend(
+                family
+                    .zip(case.row.verdict())
+                    .map(|(family, verdict)| (family, *hook, verdict)),
+            ),
+            Err(why) => {
+                let family = family.map_or("", Family::name);
+                failures.push(format!("{}: {family}: {name}:\n    {why}", hook.name()));
             }
         }
     }
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
     given
-}
-
-fn since(now: Count, before: Count) -> Count {
-    Count {
-        packets: now.packets - before.packets,
-        bytes: now.bytes - before.bytes,
-    }
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(format!(
-            "{what}: found {found:?},\n    expected {expected:?}"
-        )),
-    }
 }
 
 /// Bytes, shown as a packet dump shows them.

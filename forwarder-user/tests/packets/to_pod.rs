@@ -12,7 +12,7 @@ use underpass_common::verdict::{Hook, Verdict};
 use crate::builder::{ACK, Packet, SYN, echo_reply, echo_request, icmp, protocol, tcp, udp};
 use crate::cast::{
     CONFIRMED, EPOCH, GATEWAY_MAC, GENERATION, INGRESS, NO_DIRECTION, OTHER_POD, OTHER_POD_MAC,
-    OTHER_VETH, POD, POD_ENDPOINT, POD_ENTRANCE, POD_MAC, POD_VETH, STRANGER_MAC, TAG_SEED,
+    OTHER_VETH, POD, POD_ENDPOINT, POD_ENTRANCE, POD_MAC, POD_VETH, STRANGER_MAC,
 };
 use crate::rig::with_rig;
 use crate::table::{Row, Witness, at, run};
@@ -111,7 +111,7 @@ fn learning() -> Vec<Row> {
         world.endpoints.insert(POD.into(), POD_ENDPOINT);
     };
     let knows_pod_and_flow = move |world: &mut World| {
-        let key = udp().tuple().expect("an IPv4 packet").from_pod();
+        let key = udp().tuple().expect("an IP packet").from_pod();
         world.flows.push((key, ONE_WAY));
         knows_pod(world);
     };
@@ -182,15 +182,14 @@ fn doubting() -> Vec<Row> {
             .kernel(Verdict::Unwitnessed)
             .after_flow(forgotten)
     };
-    let from_service = udp()
-        .to([10, 96, 0, 10], 53)
-        .back()
-        .tuple()
-        .expect("an IPv4 packet");
-    let translated = tag::tag(TAG_SEED, &from_service, &Entrance::WIRE);
+    let from_service = udp().to([10, 96, 0, 10], 53).back();
     vec![
         row("the host's own packet", udp(), Witness::Exactly(tag::NONE)),
-        row("a translated packet", udp(), Witness::Exactly(translated)),
+        row(
+            "a translated packet",
+            udp(),
+            Witness::Translated(Box::new(from_service), Entrance::WIRE),
+        ),
         row(
             "a packet of a pod of this node",
             udp(),
@@ -221,7 +220,7 @@ fn doubting() -> Vec<Row> {
         at(HOOK, "an unwitnessed ICMP error", icmp(3, 3, 0).back())
             .witness(Witness::Exactly(tag::NONE))
             .world(|world| {
-                let ping = echo_request(0).tuple().expect("an IPv4 packet").from_pod();
+                let ping = echo_request(0).tuple().expect("an IP packet").from_pod();
                 world.flows.push((ping, CONFIRMED));
             })
             .kernel(Verdict::Unwitnessed),

@@ -9,7 +9,7 @@ use underpass_common::verdict::{Hook, Verdict};
 use crate::builder::{ACK, FIN, Packet, SYN, echo_request, icmp, protocol, tcp, udp};
 use crate::cast::{
     CONFIRMED, EGRESS, EPOCH, GATEWAY_MAC, GENERATION, INGRESS, NARROW_UPLINK, NO_DIRECTION,
-    OTHER_POD, OTHER_VETH, PEER_MAC, PEER_ROUTE, POD_ENTRANCE, STRANGER_MAC, TAG_SEED, UPLINK_MAC,
+    OTHER_POD, OTHER_VETH, PEER_MAC, PEER_ROUTE, POD_ENTRANCE, STRANGER_MAC, UPLINK_MAC,
 };
 use crate::rig::with_rig;
 use crate::table::{Row, Witness, at, run};
@@ -120,11 +120,7 @@ fn unwitnessed() -> Vec<Row> {
             .kernel(Verdict::Unwitnessed)
             .after_flow(forgotten)
     };
-    let other_port = udp()
-        .to([10, 96, 0, 10], 53)
-        .tuple()
-        .expect("an IPv4 packet");
-    let translated = tag::tag(TAG_SEED, &other_port, &POD_ENTRANCE);
+    let to_service = udp().to([10, 96, 0, 10], 53);
     let other_gateway = Entrance {
         mac: STRANGER_MAC,
         ..POD_ENTRANCE
@@ -135,7 +131,11 @@ fn unwitnessed() -> Vec<Row> {
             udp(),
             Witness::Exactly(tag::NONE),
         ),
-        row("a translated packet", udp(), Witness::Exactly(translated)),
+        row(
+            "a translated packet",
+            udp(),
+            Witness::Translated(Box::new(to_service), POD_ENTRANCE),
+        ),
         row(
             "a packet of another pod with this pod's address",
             udp(),

@@ -1,12 +1,12 @@
 //! What stands in the maps before a packet comes, and after it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use underpass_common::addr::Block;
 use underpass_common::endpoint::Endpoint;
-use underpass_common::flow::{Entrance, Flow, FlowKey, Tuple};
+use underpass_common::flow::{Entrance, Flow, FlowKey};
 use underpass_common::pod::Pod;
 use underpass_common::route::Route;
 use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
@@ -15,7 +15,7 @@ use crate::cast::{
     EPOCH, GENERATION, OTHER_POD_MAC, OTHER_VETH, PEER_ROUTE, POD, POD_ENDPOINT, POD_MAC, POD_VETH,
     TAG_SEED, attached,
 };
-use crate::twin;
+use crate::family::Twin;
 
 /// The maps that programs read or write.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,15 +24,27 @@ pub struct World {
     pub routes: BTreeMap<IpNet, Route>,
     pub endpoints: BTreeMap<IpAddr, Endpoint>,
     pub pods: BTreeMap<u32, Pod>,
-    /// In any order: keys have none.
+    /// In any order: keys have none. The check of a key is told as how far it is from the right one,
+    /// so 0 is right.
     pub flows: Vec<(FlowKey<IpAddr>, Flow)>,
     /// On every CPU.
     pub last_stamped: Entrance,
 }
 
 impl World {
-    /// A node at work, with one peer and one pod known, that has forwarded nothing yet.
+    /// A node at work, with one peer and one pod known in both families, that has forwarded nothing
+    /// yet.
     pub fn usual() -> Self {
+        let mut world = Self::of_ipv4();
+        let twin = world.twin();
+        world.settings.pod_cidrs_v6_len = twin.settings.pod_cidrs_v6_len;
+        world.settings.pod_cidrs_v6 = twin.settings.pod_cidrs_v6;
+        world.routes.extend(twin.routes);
+        world.endpoints.extend(twin.endpoints);
+        world
+    }
+
+    fn of_ipv4() -> Self {
         let own = Block {
             network: [10, 244, 1, 0],
             mask: [255, 255, 255, 0],
@@ -60,9 +72,31 @@ impl World {
         }
     }
 
+    /// The same world, for comparing.
+    pub fn in_order(mut self) -> Self {
+        self.flows.sort_by_key(|(key, _)| {
+            let ports = (key.pod_port, key.remote_port);
+            (key.pod, key.remote, key.protocol, key.icmp_type, ports)
+        });
+        self
+    }
+
     /// The one flow of most rows.
     pub fn flow(&mut self) -> &mut Flow {
         &mut self.flows[0].1
+    }
+}
+
+impl Twin for World {
+    /// Each family's maps hold what the other's held.
+    fn twin(&self) -> Self {
+        Self {
+            settings: self.settings.twin(),
+            routes: self.routes.iter().map(|(k, v)| (k.twin(), *v)).collect(),
+            endpoints: self.endpoints.iter().map(|(k, v)| (k.twin(), *v)).collect(),
+            flows: self.flows.iter().map(|(k, v)| (k.twin(), *v)).collect(),
+            ..self.clone()
+        }
     }
 }
 
@@ -71,61 +105,22 @@ pub fn prefix(text: &str) -> IpNet {
     text.parse().expect("a prefix")
 }
 
-impl World {
-    /// The same world in IPv6; `None`: it holds what has no twin.
-    pub fn twin(&self) -> Option<Self> {
-        let mut settings = self.settings;
-        if settings.pod_cidrs_v4_len != 1 {
-            return None;
-        }
-        settings.pod_cidrs_v4_len = 0;
-        settings.pod_cidrs_v4 = Default::default();
-        settings.pod_cidrs_v6_len = 1;
-        let [network, mask] = [network_v6(1), u128::MAX << 64].map(u128::to_be_bytes);
-        settings.pod_cidrs_v6[0] = Block { network, mask };
-        let mut routes = BTreeMap::new();
-        for (prefix, route) in &self.routes {
-            let IpNet::V4(v4) = prefix else { return None };
-            // A node's podCIDR; what is longer is written otherwise in IPv6.
-            let ([10, 244, node, 0], 24) = (v4.network().octets(), v4.prefix_len()) else {
-                return None;
-            };
-            let network = Ipv6Addr::from(network_v6(node));
-            routes.insert(IpNet::new(network.into(), 64).ok()?, *route);
-        }
-        let address = |address: &IpAddr| match address {
-            IpAddr::V4(v4) => IpAddr::from(twin::of_address(*v4)),
-            IpAddr::V6(_) => *address,
-        };
-        let endpoints = self.endpoints.iter();
-        Some(Self {
-            settings,
-            routes,
-            endpoints: endpoints.map(|(pod, at)| (address(pod), *at)).collect(),
-            pods: self.pods.clone(),
-            flows: self
-                .flows
-                .iter()
-                .map(|(key, flow)| (twin_of_key(key), *flow))
-                .collect(),
-            last_stamped: self.last_stamped,
-        })
+#[test]
+fn a_twins_twin_is_oneself() {
+    for text in ["10.244.1.2", "10.244.2.194", "192.0.2.1", "255.99.100.255"] {
+        let address: IpAddr = text.parse().expect("an address");
+        assert_eq!(address.twin().twin(), address);
     }
-}
-
-/// `fd00:10:244:<node>::`, as the twins of addresses have it.
-fn network_v6(node: u8) -> u128 {
-    twin::of_address([10, 244, node, 0].into()).into()
-}
-
-fn twin_of_key(key: &FlowKey<IpAddr>) -> FlowKey<IpAddr> {
-    let ends = Tuple {
-        src: key.pod,
-        dst: key.remote,
-        src_port: key.pod_port,
-        dst_port: key.remote_port,
-        protocol: key.protocol,
-        icmp_type: key.icmp_type,
-    };
-    twin::of_ends(&ends).from_pod()
+    let pod: IpAddr = "10.244.1.2".parse().expect("an address");
+    assert_eq!(pod.twin().to_string(), "fd00:10:244:1::2");
+    for text in ["0.0.0.0/0", "10.0.0.0/8", "10.244.0.0/16", "10.244.2.0/24"] {
+        let prefix: IpNet = text.parse().expect("a prefix");
+        assert_eq!(prefix.twin().twin(), prefix);
+    }
+    let tail: IpNet = "10.244.2.192/26".parse().expect("a prefix");
+    assert_eq!(tail.twin().to_string(), "fd00:10:244:2::c0/122");
+    assert!(
+        tail.twin()
+            .contains(&"10.244.2.194".parse::<IpAddr>().expect("an address").twin())
+    );
 }

@@ -21,7 +21,11 @@ mod world_changes;
 #[path = "../packets/builder.rs"]
 mod builder;
 mod cast;
+#[expect(dead_code, reason = "shared with the packet tables")]
+#[path = "../packets/family.rs"]
+mod family;
+#[path = "../packets/ip.rs"]
+mod ip;
 #[path = "../packets/transport.rs"]
 mod transport;
-#[path = "../packets/twin.rs"]
 mod twin;

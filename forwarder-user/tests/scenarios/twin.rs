@@ -1,5 +1,4 @@
-//! The same packet in IPv6: tables and scenarios are written with packets of IPv4 and played with their
-//! twins too.
+//! The same packet in IPv6: scenarios are written with packets of IPv4 and played with their twins too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
