@@ -86,17 +86,17 @@ fn not_ip(hook: Hook) -> Vec<Row> {
             .kernel(Verdict::NotIp)
     };
     let ip = toward(hook, udp()).or_macs(macs_at(hook)).bytes();
-    let inline_tag = [&[0, 5, 8, 0], &ip[14..]].concat();
+    let ip_v6 = toward(hook, udp().in_v6()).ip_bytes();
+    let inline_tag = [&[0, 5, 0x08, 0], &ip[14..]].concat();
+    let inline_tag_v6 = [&[0, 5, 0x86, 0xdd], &ip_v6[..]].concat();
     vec![
         row("MPLS", frame(MPLS, &[0x60; 48])),
         row("ARP", frame(ARP, &[0; 28])),
         row("IPv4 under another EtherType", frame(0x88b5, &ip[14..])),
         row("a VLAN tag in the frame", frame(VLAN, &inline_tag)),
         row("a VLAN tag beside the frame", toward(hook, udp())).vlan(5),
-        row(
-            "IPv6 under another EtherType",
-            frame(0x88b5, &toward(hook, udp().in_v6()).ip_bytes()),
-        ),
+        row("IPv6 under another EtherType", frame(0x88b5, &ip_v6)),
+        row("a VLAN tag before IPv6", frame(VLAN, &inline_tag_v6)),
     ]
 }
 

@@ -18,7 +18,7 @@ mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.
 #[expect(dead_code, reason = "shared with the packet tables")]
-#[path = "../packets/builder.rs"]
+#[path = "../packets/builder/mod.rs"]
 mod builder;
 mod cast;
 #[expect(dead_code, reason = "shared with the packet tables")]
