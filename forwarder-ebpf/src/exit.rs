@@ -79,7 +79,34 @@ impl Side for ToWire {
 
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-        try_to_wire::<F>(skb, witness)
+        let mut packet = Packet::default();
+        let (settings, now) = read::<F>(skb, &mut packet)?;
+        if !F::is_own(settings, &packet.tuple.src) {
+            return Err(Verdict::NotPodTraffic);
+        }
+        packet.kind.names_flow()?;
+        let key = packet.tuple.from_pod();
+        let entry = Entry::find::<F>(&key);
+        let entrance = entrance_of::<F>(&packet.tuple.src);
+        if witness != tag::tag(settings.tag_seed, &packet.tuple, &entrance) {
+            return Err(unwitnessed(entry));
+        }
+        let Some(route) = F::route(packet.tuple.dst).filter(|route| !route.is_kernels()) else {
+            return Err(Verdict::NoRoute);
+        };
+        let way_out = WayOut::from(*route);
+        if way_out != sent::<F>(skb, &packet) {
+            if let Some(entry) = entry {
+                flow::clear(entry.egress());
+            }
+            return Err(Verdict::OtherNextHop);
+        }
+        let witnessed = Witnessed {
+            way_out,
+            entrance,
+            is_mid_stream: packet.is_mid_stream(),
+        };
+        confirm::<F>(&key, entry, Entry::egress, &witnessed, now)
     }
 }
 
@@ -90,71 +117,34 @@ impl Side for ToPod {
 
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-        try_to_pod::<F>(skb, witness)
-    }
-}
-
-#[inline(always)]
-fn try_to_wire<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let mut packet = Packet::default();
-    let (settings, now) = read::<F>(skb, &mut packet)?;
-    if !F::is_own(settings, &packet.tuple.src) {
-        return Err(Verdict::NotPodTraffic);
-    }
-    packet.kind.names_flow()?;
-    let key = packet.tuple.from_pod();
-    let entry = Entry::find::<F>(&key);
-    let entrance = entrance_of::<F>(&packet.tuple.src);
-    if witness != tag::tag(settings.tag_seed, &packet.tuple, &entrance) {
-        return Err(unwitnessed(entry));
-    }
-    let Some(route) = F::route(packet.tuple.dst).filter(|route| !route.is_kernels()) else {
-        return Err(Verdict::NoRoute);
-    };
-    let way_out = WayOut::from(*route);
-    if way_out != sent::<F>(skb, &packet) {
-        if let Some(entry) = entry {
-            flow::clear(entry.egress());
+        let mut packet = Packet::default();
+        let (settings, now) = read::<F>(skb, &mut packet)?;
+        if !F::is_own(settings, &packet.tuple.dst) {
+            return Err(Verdict::NotPodTraffic);
         }
-        return Err(Verdict::OtherNextHop);
+        let key = packet.tuple.to_pod();
+        // Without ports the key would be that of a ping with the identifier 0.
+        let entry = match packet.kind.names_flow() {
+            Ok(()) => Entry::find::<F>(&key),
+            Err(_) => None,
+        };
+        if witness != tag::tag(settings.tag_seed, &packet.tuple, &Entrance::WIRE) {
+            return Err(unwitnessed(entry));
+        }
+        let endpoint = endpoint(skb, &packet)?;
+        if F::endpoint(&packet.tuple.dst).is_none_or(|known| *known != endpoint)
+            && F::learn_endpoint(&packet.tuple.dst, &endpoint).is_err()
+        {
+            return Err(Verdict::NoEndpoint);
+        }
+        packet.kind.names_flow()?;
+        let witnessed = Witnessed {
+            way_out: endpoint.into(),
+            entrance: Entrance::WIRE,
+            is_mid_stream: packet.is_mid_stream(),
+        };
+        confirm::<F>(&key, entry, Entry::ingress, &witnessed, now)
     }
-    let witnessed = Witnessed {
-        way_out,
-        entrance,
-        is_mid_stream: packet.is_mid_stream(),
-    };
-    confirm::<F>(&key, entry, Entry::egress, &witnessed, now)
-}
-
-#[inline(always)]
-fn try_to_pod<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-    let mut packet = Packet::default();
-    let (settings, now) = read::<F>(skb, &mut packet)?;
-    if !F::is_own(settings, &packet.tuple.dst) {
-        return Err(Verdict::NotPodTraffic);
-    }
-    let key = packet.tuple.to_pod();
-    // Without ports the key would be that of a ping with the identifier 0.
-    let entry = match packet.kind.names_flow() {
-        Ok(()) => Entry::find::<F>(&key),
-        Err(_) => None,
-    };
-    if witness != tag::tag(settings.tag_seed, &packet.tuple, &Entrance::WIRE) {
-        return Err(unwitnessed(entry));
-    }
-    let endpoint = endpoint(skb, &packet)?;
-    if F::endpoint(&packet.tuple.dst).is_none_or(|known| *known != endpoint)
-        && F::learn_endpoint(&packet.tuple.dst, &endpoint).is_err()
-    {
-        return Err(Verdict::NoEndpoint);
-    }
-    packet.kind.names_flow()?;
-    let witnessed = Witnessed {
-        way_out: endpoint.into(),
-        entrance: Entrance::WIRE,
-        is_mid_stream: packet.is_mid_stream(),
-    };
-    confirm::<F>(&key, entry, Entry::ingress, &witnessed, now)
 }
 
 /// Settings and packet, where offload is on and the packet can be read.
