@@ -135,11 +135,6 @@ pub fn ping(from: IpAddr, to: IpAddr, identifier: u16) -> Ends {
     }
 }
 
-/// Names the answer to a packet.
-pub fn answer_to(packet: &Ends) -> Ends {
-    packet.answer()
-}
-
 fn ends(protocol: u8, from: SocketAddr, to: SocketAddr) -> Ends {
     Ends {
         src: from.ip(),
@@ -281,7 +276,7 @@ pub fn make_fast(lab: &Lab, packet: &Ends, mut exchange: impl FnMut() -> Result<
     wait_for(DEADLINE, &what, || {
         exchange()?;
         ensure!(is_fast(lab, packet)?, "the packet isn't fast");
-        ensure!(is_fast(lab, &answer_to(packet))?, "the answer isn't fast");
+        ensure!(is_fast(lab, &packet.answer())?, "the answer isn't fast");
         Ok(())
     })
 }

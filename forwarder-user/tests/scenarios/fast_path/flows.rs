@@ -10,7 +10,7 @@ use underpass_bench::root_or_skip;
 use underpass_bench::traffic::{Ping, UdpFlow};
 use underpass_common::verdict::{Hook, Verdict};
 
-use crate::common::{self, DEADLINE, Datapath, answer_to, is_fast, start_agents, with_families};
+use crate::common::{self, DEADLINE, Datapath, is_fast, start_agents, with_families};
 use crate::talk::{Road, Talk};
 
 const PORT: u16 = 5001;
@@ -32,7 +32,7 @@ fn one_way_udp() -> Result<()> {
 
         let way = common::udp(SocketAddr::new(pod.address(), PORT), target);
         ensure!(is_fast(&lab, &way)?, "it isn't fast");
-        let back = answer_to(&way);
+        let back = way.answer();
         for node in lab.nodes() {
             let datapath = Datapath::of(&lab, node)?;
             ensure!(!datapath.sends_fast(&back)? && !datapath.receives_fast(&back)?);
@@ -62,7 +62,7 @@ fn icmp_echo() -> Result<()> {
         ping.interval(Duration::ZERO).count(PINGS).expect(pod)?;
 
         let request = common::ping(pod.address(), far.address(), 7);
-        ensure!(is_fast(&lab, &request)? && is_fast(&lab, &answer_to(&request))?);
+        ensure!(is_fast(&lab, &request)? && is_fast(&lab, &request.answer())?);
         for node in lab.nodes() {
             let counts = Datapath::of(&lab, node)?.counts()?;
             for hook in [Hook::FromPod, Hook::FromWire] {

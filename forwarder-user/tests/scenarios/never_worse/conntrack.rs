@@ -10,7 +10,7 @@ use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::flow::confirmed;
 
 use crate::common::{
-    self, DEADLINE, Datapath, Ends, answer_to, forget_connections, forget_soon, is_fast, make_fast,
+    self, DEADLINE, Datapath, Ends, forget_connections, forget_soon, is_fast, make_fast,
     start_agents, tcp, tracked, wait_until_untracked, with_both, with_both_and_families,
     with_families, with_families_in_turn,
 };
@@ -188,7 +188,7 @@ fn transfer_falls_back(backend: Backend, family: Family) -> Result<()> {
     let packet = tcp(SocketAddr::new(pod.address(), CLIENT_PORT), target);
     let goes_fast = || {
         wait_for(DEADLINE, "the transfer is fast", || {
-            ensure!(is_fast(&lab, &packet)? && is_fast(&lab, &answer_to(&packet))?);
+            ensure!(is_fast(&lab, &packet)? && is_fast(&lab, &packet.answer())?);
             Ok(())
         })
     };

@@ -9,8 +9,8 @@ use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::common::{
-    self, DEADLINE, Datapath, NEVER, answer_to, forget_soon, is_fast, make_fast, start_agents, tcp,
-    tracked, udp, wait_until_untracked, with_both_and_families, with_families,
+    self, DEADLINE, Datapath, NEVER, forget_soon, is_fast, make_fast, start_agents, tcp, tracked,
+    udp, wait_until_untracked, with_both_and_families, with_families,
 };
 
 const PORT: u16 = 5001;
@@ -123,7 +123,7 @@ fn tcp_learns(backend: Backend, family: Family, place: Place, conntrack: Conntra
     let bulk = Bulk::to(to).local_port(CLIENT_PORT).start(pod, far)?;
     let packet = tcp(SocketAddr::new(pod.address(), CLIENT_PORT), to);
     wait_for(DEADLINE, "the transfer is fast", || {
-        ensure!(is_fast(&lab, &packet)? && is_fast(&lab, &answer_to(&packet))?);
+        ensure!(is_fast(&lab, &packet)? && is_fast(&lab, &packet.answer())?);
         Ok(())
     })?;
     bulk.wait_for_more(1 << 20, DEADLINE)?;

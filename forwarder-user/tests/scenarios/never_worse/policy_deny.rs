@@ -13,8 +13,7 @@ use underpass_bench::{Backend, Lab, root_or_skip, wait_until};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::common::{
-    self, DEADLINE, Datapath, Ends, NEVER, answer_to, is_fast, start_agents, tcp, udp,
-    with_both_and_families,
+    self, DEADLINE, Datapath, Ends, NEVER, is_fast, start_agents, tcp, udp, with_both_and_families,
 };
 
 /// Each part has flows of its own: the rule is there before any of them.
@@ -173,7 +172,7 @@ fn datagrams(lab: &Lab, policy: &Policy, port: u16, first: First) -> Result<()> 
     }
     policy.holds(&denied)?;
     ensure!(
-        is_fast(lab, &answer_to(&denied))?,
+        is_fast(lab, &denied.answer())?,
         "what is allowed isn't fast"
     );
     Ok(())

@@ -10,7 +10,7 @@ use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
 use crate::common::{
-    self, DEADLINE, Datapath, Ends, NEVER, answer_to, is_fast, make_fast, start_agents, tcp, udp,
+    self, DEADLINE, Datapath, Ends, NEVER, is_fast, make_fast, start_agents, tcp, udp,
     with_both_and_families,
 };
 
@@ -327,7 +327,7 @@ fn transfer(client: &Host, pod: &Pod, front: SocketAddr) -> Result<()> {
 /// The node that translates leaves it to the kernel, in both directions.
 fn never_confirmed(lab: &Lab, node: &Node, packet: &Ends) -> Result<()> {
     let datapath = Datapath::of(lab, node)?;
-    for one in [*packet, answer_to(packet)] {
+    for one in [*packet, packet.answer()] {
         ensure!(!datapath.sends_fast(&one)?, "{one:?} is sent fast");
         ensure!(!datapath.receives_fast(&one)?, "{one:?} is received fast");
     }

@@ -9,7 +9,7 @@ use underpass_bench::traffic::{TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
 use crate::common::{
-    self, DEADLINE, Datapath, answer_to, forget_connections, make_fast, start_agents, tcp, udp,
+    self, DEADLINE, Datapath, forget_connections, make_fast, start_agents, tcp, udp,
     with_both_and_families,
 };
 
@@ -73,7 +73,7 @@ fn direct_and_translated_in_turn(
 
         let mut translated = Client::connect(protocol, pod, vip)?;
         (0..5).try_for_each(|_| translated.ask())?;
-        for one in [packet, answer_to(&packet)] {
+        for one in [packet, packet.answer()] {
             let fast = translator.sends_fast(&one)? || translator.receives_fast(&one)?;
             let same_tuple = conntrack == Conntrack::HasForgotten;
             ensure!(!(same_tuple && fast), "the translated {one:?} is fast");
