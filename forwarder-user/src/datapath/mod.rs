@@ -1,6 +1,7 @@
 //! The BPF programs and maps of one node: loaded, attached, pinned.
 
 pub mod attach;
+pub mod bpf;
 mod clsact;
 pub mod link_info;
 pub mod load;

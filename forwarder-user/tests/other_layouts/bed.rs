@@ -1,18 +1,16 @@
 //! A BPF file system that nobody else sees, and maps of any shape on it.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use aya::maps::MapInfo;
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::bpf_cmd;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use underpass::datapath::{LoadOptions, Loaded, Pins, load};
+use underpass::datapath::{LoadOptions, Loaded, Pins, bpf, load};
 
 pub const OPTIONS: LoadOptions = LoadOptions { max_flows: 1024 };
 
@@ -89,7 +87,7 @@ pub struct Foreign(OwnedFd);
 impl Foreign {
     /// The error says that the kernel has no such maps.
     pub fn create([kind, key, value, entries, flags]: Shape) -> io::Result<Self> {
-        let mut attr = zeroed();
+        let mut attr = bpf::nothing_said();
         // SAFETY: the member that BPF_MAP_CREATE reads; a structure of integers.
         let create = unsafe { &mut attr.__bindgen_anon_1 };
         create.map_type = kind;
@@ -97,13 +95,12 @@ impl Foreign {
         create.value_size = value;
         create.max_entries = entries;
         create.map_flags = flags;
-        let fd = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
-        // SAFETY: the kernel has just given it to us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        // SAFETY: filled for this command, without a pointer.
+        unsafe { bpf::descriptor(bpf_cmd::BPF_MAP_CREATE, &mut attr) }.map(Self)
     }
 
     pub fn pin(&self, path: &Path) {
-        pin(self.0.as_raw_fd(), path);
+        bpf::pin(self.0.as_fd(), path).unwrap();
     }
 
     /// The kernel's number for it, which no other map has while this one lives.
@@ -112,34 +109,4 @@ impl Foreign {
         let id = info.lines().find_map(|line| line.strip_prefix("map_id:"));
         id.unwrap().trim().parse().unwrap()
     }
-}
-
-/// Pins a map or a program.
-pub fn pin(fd: RawFd, path: &Path) {
-    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
-    let mut attr = zeroed();
-    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    attr.__bindgen_anon_4.bpf_fd = fd as u32;
-    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).unwrap();
-}
-
-fn zeroed() -> bpf_attr {
-    // SAFETY: a union of structures of integers, for which zeros are values.
-    unsafe { std::mem::zeroed() }
-}
-
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
-    // SAFETY: `attr` is filled for `command`, and every pointer in it outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_int,
-            std::ptr::from_mut(attr),
-            size_of::<bpf_attr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result as RawFd)
 }

@@ -5,11 +5,11 @@ mod bed;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 
 use aya::maps::MapInfo;
-use underpass::datapath::{Loaded, load};
+use underpass::datapath::{Loaded, bpf, load};
 use underpass_bench::root_or_skip;
 use underpass_common::map_names;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
@@ -204,9 +204,9 @@ fn what_is_no_map_is_replaced_where_it_bears_our_name() {
             // A program.
             loaded.maps.set_settings(&settings()).unwrap();
             let program = load::program(&mut loaded.ebpf, Hook::FromPod).unwrap();
-            let program = program.fd().unwrap().as_fd().as_raw_fd();
+            let program = program.fd().unwrap().as_fd().try_clone_to_owned().unwrap();
             fs::remove_file(&pin).unwrap();
-            bed::pin(program, &pin);
+            bpf::pin(program.as_fd(), &pin).unwrap();
             if name != map_names::LAST_STAMPED {
                 bed.expect_refused(pin.to_str().unwrap());
             }

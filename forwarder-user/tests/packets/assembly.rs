@@ -1,14 +1,12 @@
 //! BPF instructions (RFC 9669), and a program of them brought into the kernel.
 
-use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya_obj::btf::{Btf, BtfType, Func, FuncLinkage, FuncProto, Int, IntEncoding};
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_prog_type};
+use aya_obj::generated::{bpf_cmd, bpf_func_info, bpf_prog_type};
+use underpass::datapath::bpf;
 
 /// One instruction.
 pub type Instruction = [u8; 8];
@@ -76,8 +74,7 @@ pub fn exit() -> Instruction {
 pub fn load_and_pin(code: &[Instruction], second: usize, pin: &Path) -> Result<()> {
     let (btf, functions) = types_of_two_functions(second)?;
     let mut log = vec![0u8; 64 * 1024];
-    // SAFETY: a structure of integers, for which zeros are values.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    let mut attr = bpf::nothing_said();
     // SAFETY: the member that `BPF_PROG_LOAD` reads.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
     load.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
@@ -91,18 +88,13 @@ pub fn load_and_pin(code: &[Instruction], second: usize, pin: &Path) -> Result<(
     load.log_buf = log.as_mut_ptr() as u64;
     load.log_size = log.len() as u32;
     load.log_level = 1;
-    let program = descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr).with_context(|| {
+    // SAFETY: filled for this command, and all that it points to lives until the call returns.
+    let program = unsafe { bpf::descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
+    let program = program.with_context(|| {
         let log = log.split(|&byte| byte == 0).next().unwrap_or_default();
         format!("the verifier says: {}", String::from_utf8_lossy(log))
     })?;
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    // SAFETY: as above.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    attr.__bindgen_anon_4.bpf_fd = program.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr)
-        .map(drop)
-        .context("pinning")
+    bpf::pin(program.as_fd(), pin).context("pinning")
 }
 
 /// The kernel wants to know that a function which makes a tail call returns `int`.
@@ -119,13 +111,14 @@ fn types_of_two_functions(second: usize) -> Result<(OwnedFd, [bpf_func_info; 2])
         )))
     });
     let bytes = btf.to_bytes();
-    // SAFETY: a structure of integers, for which zeros are values.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    let mut attr = bpf::nothing_said();
     // SAFETY: the member that `BPF_BTF_LOAD` reads.
     let load = unsafe { &mut attr.__bindgen_anon_7 };
     load.btf = bytes.as_ptr() as u64;
     load.btf_size = bytes.len() as u32;
-    let btf = descriptor(bpf_cmd::BPF_BTF_LOAD, &mut attr).context("loading types")?;
+    // SAFETY: likewise.
+    let btf = unsafe { bpf::descriptor(bpf_cmd::BPF_BTF_LOAD, &mut attr) };
+    let btf = btf.context("loading types")?;
     let functions = [
         bpf_func_info {
             insn_off: 0,
@@ -137,26 +130,4 @@ fn types_of_two_functions(second: usize) -> Result<(OwnedFd, [bpf_func_info; 2])
         },
     ];
     Ok((btf, functions))
-}
-
-fn descriptor(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    let fd = bpf(command, attr)?;
-    // SAFETY: the kernel has just given it to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
-    // SAFETY: `attr` is filled for `command`, and every pointer in it outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_int,
-            std::ptr::from_mut(attr),
-            size_of::<bpf_attr>(),
-        )
-    };
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        fd => Ok(fd as i32),
-    }
 }
