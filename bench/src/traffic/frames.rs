@@ -2,12 +2,12 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 
+use super::packet_socket::PacketSocket;
 use crate::lab::Host;
 
 /// Frames that wait to be looked at may take this many bytes.
@@ -60,8 +60,7 @@ impl PacketType {
 /// before TC ingress (net/core/dev.c), so what TC redirects away has been seen all the same.
 #[derive(Debug)]
 pub struct FrameSocket {
-    socket: OwnedFd,
-    place: String,
+    socket: PacketSocket,
 }
 
 impl FrameSocket {
@@ -70,16 +69,8 @@ impl FrameSocket {
     /// # Errors
     /// When there is no such interface.
     pub fn open(host: &Host, interface: &str) -> Result<Self> {
-        let place = format!("{interface} of {}", host.name());
-        let socket = host
-            .enter(|| {
-                let index = nix::net::if_::if_nametoindex(interface)?;
-                let socket = packet_socket(i32::try_from(index)?)?;
-                setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
-                Ok(socket)
-            })
-            .with_context(|| format!("cannot capture on {place}"))?;
-        Ok(Self { socket, place })
+        let socket = PacketSocket::open(host, interface, RECEIVE_BUFFER, &[])?;
+        Ok(Self { socket })
     }
 
     /// Sends a frame, from the Ethernet header on, out of the interface.
@@ -94,7 +85,7 @@ impl FrameSocket {
             usize::try_from(sent) == Ok(frame.len()),
             "cannot send a frame of {} bytes on {}: {}",
             frame.len(),
-            self.place,
+            self.socket.place(),
             io::Error::last_os_error()
         );
         Ok(())
@@ -114,7 +105,7 @@ impl FrameSocket {
             let left = end.saturating_duration_since(Instant::now());
             match self
                 .receive(left)
-                .with_context(|| format!("on {}", self.place))?
+                .with_context(|| format!("on {}", self.socket.place()))?
             {
                 Some(frame) if wanted(&frame) => return Ok(Some(frame)),
                 Some(_) => {}
@@ -133,8 +124,12 @@ impl FrameSocket {
         what: &str,
         wanted: impl FnMut(&Frame) -> bool,
     ) -> Result<Frame> {
-        self.next(limit, wanted)?
-            .with_context(|| format!("no frame on {} within {limit:?}: {what}", self.place))
+        self.next(limit, wanted)?.with_context(|| {
+            format!(
+                "no frame on {} within {limit:?}: {what}",
+                self.socket.place()
+            )
+        })
     }
 
     /// All frames that have been seen and not yet been looked at, and that `wanted` accepts.
@@ -191,26 +186,3 @@ impl FrameSocket {
 }
 
 const SOCKADDR_LEN: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-
-/// An AF_PACKET socket that sees all protocols on one interface.
-fn packet_socket(ifindex: i32) -> io::Result<OwnedFd> {
-    // Protocol 0 until it is bound: otherwise it would see all interfaces for a moment.
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zeros is a value of this plain struct.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = ifindex;
-    // SAFETY: the address is as long as is said, and lives until the call returns.
-    let bound = unsafe { libc::bind(fd, (&raw const address).cast(), SOCKADDR_LEN) };
-    if bound < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
-}

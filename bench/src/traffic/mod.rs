@@ -7,6 +7,7 @@ mod announce;
 pub mod bulk;
 pub mod frames;
 pub mod icmp;
+mod packet_socket;
 pub(crate) mod socket;
 pub mod tcp;
 pub mod udp;
@@ -15,6 +16,7 @@ pub use announce::announce;
 pub use bulk::{Bulk, BulkReport, BulkTransfer};
 pub use frames::{Frame, FrameSocket, PacketType};
 pub use icmp::{IcmpError, Ping, PingReport};
+pub use packet_socket::PacketSocket;
 pub use tcp::{TcpClient, TcpEcho};
 pub use udp::{UdpClient, UdpEcho, UdpFlow, UdpReport, UdpStream};
 

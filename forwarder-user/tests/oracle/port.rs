@@ -3,11 +3,11 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
 use underpass_bench::lab::Host;
+use underpass_bench::traffic::PacketSocket;
 
 use super::frames::{Offload, Seen};
 
@@ -19,8 +19,7 @@ const LONGEST: usize = 1 << 17;
 /// One place of a world.
 #[derive(Debug)]
 pub struct Port {
-    socket: OwnedFd,
-    place: String,
+    socket: PacketSocket,
     buffer: Vec<u8>,
 }
 
@@ -28,18 +27,14 @@ impl Port {
     /// # Errors
     /// Where there is no such interface.
     pub fn open(host: &Host, interface: &str) -> Result<Self> {
-        let place = format!("{interface} of {}", host.name());
-        let socket = host
-            .enter(|| {
-                let index = nix::net::if_::if_nametoindex(interface)?;
-                let socket = packet_socket(i32::try_from(index)?)?;
-                setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
-                Ok(socket)
-            })
-            .with_context(|| format!("cannot capture on {place}"))?;
+        let options = [
+            libc::PACKET_VNET_HDR,
+            libc::PACKET_AUXDATA,
+            libc::PACKET_IGNORE_OUTGOING,
+        ];
+        let socket = PacketSocket::open(host, interface, RECEIVE_BUFFER, &options)?;
         Ok(Self {
             socket,
-            place,
             buffer: vec![0; LONGEST],
         })
     }
@@ -95,13 +90,13 @@ impl Port {
             let error = io::Error::last_os_error();
             return match error.kind() {
                 io::ErrorKind::WouldBlock => Ok(None),
-                _ => Err(error).with_context(|| format!("on {}", self.place)),
+                _ => Err(error).with_context(|| format!("on {}", self.socket.place())),
             };
         };
         ensure!(
             message.msg_flags & libc::MSG_TRUNC == 0,
             "{}: a frame of more than {LONGEST} bytes",
-            self.place
+            self.socket.place()
         );
         let (offload, bytes) = self.buffer[..len]
             .split_first_chunk()
@@ -135,7 +130,7 @@ impl Port {
         ensure!(
             answer == 0,
             "{}: {}",
-            self.place,
+            self.socket.place(),
             io::Error::last_os_error()
         );
         Ok(statistics.tp_drops)
@@ -163,53 +158,4 @@ impl Control {
         (data.tp_status & libc::TP_STATUS_VLAN_VALID != 0)
             .then_some([data.tp_vlan_tpid, data.tp_vlan_tci])
     }
-}
-
-/// A packet socket that sees what arrives on one interface, of all protocols, and sends there.
-fn packet_socket(ifindex: i32) -> io::Result<OwnedFd> {
-    // Protocol 0 until it is bound: otherwise it would see all interfaces for a moment.
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    for option in [
-        libc::PACKET_VNET_HDR,
-        libc::PACKET_AUXDATA,
-        libc::PACKET_IGNORE_OUTGOING,
-    ] {
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is as long as is said, and lives until the call returns.
-        let answer = unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_PACKET,
-                option,
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            )
-        };
-        if answer < 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    // SAFETY: all zeros is a value of this plain struct.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = ifindex;
-    // SAFETY: the address is as long as is said, and lives until the call returns.
-    let bound = unsafe {
-        libc::bind(
-            fd,
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    if bound < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
 }
