@@ -13,8 +13,6 @@ use crate::world::kernel::{Kernel, LinkKind};
 pub struct Absorbed {
     /// The mirror is not what it was. Timers of neighbours and the like leave it as it is.
     pub changed: bool,
-    /// Among what changed are policy rules.
-    pub rules_changed: bool,
 }
 
 impl Netlink {
@@ -45,7 +43,6 @@ impl Netlink {
         self.read_silent_changes(kernel, &mut noted).await?;
         let mut absorbed = Absorbed {
             changed: noted.changed,
-            rules_changed: false,
         };
         if noted.qdiscs {
             absorbed.changed |= self.read_qdiscs(kernel).await?;
@@ -54,18 +51,15 @@ impl Netlink {
             absorbed.changed |= replace(&mut kernel.routes, self.read_routes().await?);
         }
         if noted.rules {
-            absorbed.rules_changed = replace(&mut kernel.rules, self.read_rules().await?);
-            absorbed.changed |= absorbed.rules_changed;
+            absorbed.changed |= replace(&mut kernel.rules, self.read_rules().await?);
         }
         Ok(absorbed)
     }
 
     async fn read_anew(&self, kernel: &mut Kernel) -> Result<Absorbed> {
         let fresh = self.read_all().await?;
-        let rules_changed = fresh.rules != kernel.rules;
         Ok(Absorbed {
             changed: replace(kernel, fresh),
-            rules_changed,
         })
     }
 
