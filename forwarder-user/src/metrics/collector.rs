@@ -1,0 +1,240 @@
+//! The metrics, read from the maps at scrape time.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use underpass_common::agent::Agent;
+use underpass_common::endpoint::Endpoint;
+use underpass_common::peer::{Peer, PeerName, PeerState};
+use underpass_common::pod::{Pod, PodState};
+use underpass_common::verdict::{Count, Hook, Verdict};
+
+use super::Health;
+use crate::datapath::{Maps, Pins};
+
+/// Reads the maps at scrape time.
+#[derive(Debug)]
+pub(super) struct MapsCollector {
+    pub(super) pins: Pins,
+    pub(super) health: Arc<Health>,
+}
+
+impl Collector for MapsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encode_loop(&mut encoder, &self.health)?;
+        match Reading::take(&self.pins) {
+            Ok(reading) => reading.encode(&mut encoder),
+            Err(error) => {
+                tracing::warn!("metrics of the maps are missing: {error:#}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What the maps hold at one moment.
+#[derive(Debug)]
+struct Reading {
+    verdicts: Vec<(Hook, Verdict, Count)>,
+    peers: Vec<(PeerName, Peer)>,
+    pods: BTreeMap<u32, Pod>,
+    endpoints: BTreeMap<IpAddr, Endpoint>,
+    agent: Agent,
+}
+
+impl Reading {
+    fn take(pins: &Pins) -> Result<Self> {
+        let maps = Maps::open(pins)?;
+        Ok(Self {
+            verdicts: maps.verdicts()?,
+            peers: maps.peers()?,
+            pods: maps.pods()?,
+            endpoints: maps.endpoints()?,
+            agent: maps.agent()?,
+        })
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encode_verdicts(encoder, &self.verdicts)?;
+        encode_peers(encoder, &self.peers)?;
+        encode_peers_by_family(encoder, &self.peers)?;
+        encode_pods(encoder, &self.pods)?;
+        gauge(
+            encoder,
+            "underpass_endpoints",
+            "Pod addresses of this node that have been learned",
+            self.endpoints.len() as i64,
+        )?;
+        encode_agent(encoder, &self.agent)
+    }
+}
+
+fn encode_loop(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
+    gauges(
+        encoder,
+        "underpass_build_info",
+        "Always 1",
+        [([("version", env!("CARGO_PKG_VERSION"))], 1)],
+    )?;
+    for (name, help, value) in [
+        (
+            "underpass_reconciliations",
+            "Times that the loop applied what it wanted",
+            &health.reconciled,
+        ),
+        (
+            "underpass_reconciliation_failures",
+            "Times that the loop could not",
+            &health.failed,
+        ),
+    ] {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value.load(Ordering::Relaxed)).encode(metric)?;
+    }
+    gauge(
+        encoder,
+        "underpass_reconciliation_failing",
+        "1 while the newest reconciliation has failed",
+        i64::from(health.failing.load(Ordering::Relaxed)),
+    )
+}
+
+fn encode_verdicts(
+    encoder: &mut DescriptorEncoder<'_>,
+    verdicts: &[(Hook, Verdict, Count)],
+) -> Result<(), fmt::Error> {
+    encode_counts(
+        encoder,
+        "underpass_packets",
+        "Packets by the hook that saw them and the verdict on them",
+        verdicts,
+        |count| count.packets,
+    )?;
+    encode_counts(
+        encoder,
+        "underpass_bytes",
+        "Bytes of those packets, Ethernet headers included",
+        verdicts,
+        |count| count.bytes,
+    )
+}
+
+fn encode_counts(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    verdicts: &[(Hook, Verdict, Count)],
+    value: fn(&Count) -> u64,
+) -> Result<(), fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (hook, verdict, count) in verdicts {
+        let labels = [("hook", hook.name()), ("verdict", verdict.name())];
+        ConstCounter::new(value(count)).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_peers(
+    encoder: &mut DescriptorEncoder<'_>,
+    peers: &[(PeerName, Peer)],
+) -> Result<(), fmt::Error> {
+    let by_state = PeerState::ALL.map(|state| {
+        let states = peers.iter().map(|(_, peer)| peer.state);
+        ([("state", state.name())], count_of(state as u8, states))
+    });
+    gauges(encoder, "underpass_peers", "Other nodes by state", by_state)
+}
+
+fn encode_peers_by_family(
+    encoder: &mut DescriptorEncoder<'_>,
+    peers: &[(PeerName, Peer)],
+) -> Result<(), fmt::Error> {
+    let v4: Vec<u8> = peers.iter().map(|(_, peer)| peer.v4.state).collect();
+    let v6: Vec<u8> = peers.iter().map(|(_, peer)| peer.v6.state).collect();
+    let by_family = [("ipv4", v4), ("ipv6", v6)]
+        .into_iter()
+        .flat_map(|(family, states)| {
+            PeerState::ALL.map(|state| {
+                let labels = [("family", family), ("state", state.name())];
+                (labels, count_of(state as u8, states.iter().copied()))
+            })
+        });
+    gauges(
+        encoder,
+        "underpass_peers_by_family",
+        "Other nodes by address family and state in that family",
+        by_family,
+    )
+}
+
+fn encode_pods(
+    encoder: &mut DescriptorEncoder<'_>,
+    pods: &BTreeMap<u32, Pod>,
+) -> Result<(), fmt::Error> {
+    let by_state = PodState::ALL.map(|state| {
+        let states = pods.values().map(|pod| pod.state);
+        ([("state", state.name())], count_of(state as u8, states))
+    });
+    gauges(
+        encoder,
+        "underpass_pods",
+        "Pods' veths of this node by state",
+        by_state,
+    )
+}
+
+fn encode_agent(encoder: &mut DescriptorEncoder<'_>, agent: &Agent) -> Result<(), fmt::Error> {
+    gauge(
+        encoder,
+        "underpass_nodes_read_timestamp_seconds",
+        "When the nodes were last read without an error, in seconds since 1970",
+        agent.nodes_read_unix_s as i64,
+    )?;
+    gauge(
+        encoder,
+        "underpass_nodes_source_failing",
+        "1 while the nodes cannot be read",
+        i64::from(agent.nodes_error[0] != 0),
+    )
+}
+
+fn count_of(state: u8, states: impl Iterator<Item = u8>) -> i64 {
+    states.filter(|one| *one == state).count() as i64
+}
+
+/// One gauge without labels.
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: i64,
+) -> Result<(), fmt::Error> {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
+}
+
+/// Gauges of one name, each with its labels.
+fn gauges<const LABELS: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = ([(&'static str, &'static str); LABELS], i64)>,
+) -> Result<(), fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
