@@ -16,6 +16,7 @@ use netlink_packet_core::{
     NetlinkSerializable, NlasIterator,
 };
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use underpass_common::flow::{PROTOCOL_TCP, Tuple};
 
 /// From the kernel's include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 mod uapi {
@@ -81,8 +82,8 @@ fn tracked() -> Result<Vec<Connection>> {
 
 /// An entry of the connection tracking table.
 struct Connection {
-    original: Tuple,
-    reply: Tuple,
+    original: Tuple<IpAddr>,
+    reply: Tuple<IpAddr>,
     /// How to name it to the kernel: the attributes that tell it from all others.
     name: Vec<DefaultNla>,
 }
@@ -94,8 +95,8 @@ impl Connection {
         let zone = attribute(attributes, uapi::ZONE);
         let zone = zone.map(|zone| DefaultNla::new(uapi::ZONE, zone.to_vec()));
         Some(Self {
-            original: Tuple::read(original)?,
-            reply: Tuple::read(attribute(attributes, uapi::TUPLE_REPLY)?)?,
+            original: read_tuple(original)?,
+            reply: read_tuple(attribute(attributes, uapi::TUPLE_REPLY)?)?,
             name: [tuple].into_iter().chain(zone).collect(),
         })
     }
@@ -103,8 +104,8 @@ impl Connection {
     fn may_have_been_fast(&self, pods: &[IpNet]) -> bool {
         let Tuple { src, dst, .. } = self.original;
         let is_pod = |address: IpAddr| pods.iter().any(|cidr| cidr.contains(&address));
-        self.original.protocol == libc::IPPROTO_TCP as u8
-            && self.reply == self.original.reversed()
+        self.original.protocol == PROTOCOL_TCP
+            && self.reply == self.original.answer()
             && (is_pod(src) || is_pod(dst))
     }
 
@@ -130,41 +131,20 @@ impl Connection {
     }
 }
 
-/// One direction's addresses and ports, these in network order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tuple {
-    src: IpAddr,
-    dst: IpAddr,
-    src_port: [u8; 2],
-    dst_port: [u8; 2],
-    protocol: u8,
-}
-
-impl Tuple {
-    /// `None`: of another kind, as an ICMP echo's, which has no ports.
-    fn read(tuple: &[u8]) -> Option<Self> {
-        let ip = attribute(tuple, uapi::TUPLE_IP)?;
-        let transport = attribute(tuple, uapi::TUPLE_PROTO)?;
-        let address = |v4, v6| address(attribute(ip, v4).or_else(|| attribute(ip, v6))?);
-        let port = |kind| attribute(transport, kind)?.try_into().ok();
-        Some(Self {
-            src: address(uapi::IP_V4_SRC, uapi::IP_V6_SRC)?,
-            dst: address(uapi::IP_V4_DST, uapi::IP_V6_DST)?,
-            src_port: port(uapi::PROTO_SRC_PORT)?,
-            dst_port: port(uapi::PROTO_DST_PORT)?,
-            protocol: *attribute(transport, uapi::PROTO_NUM)?.first()?,
-        })
-    }
-
-    fn reversed(self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
-            protocol: self.protocol,
-        }
-    }
+/// One direction's addresses and ports. `None`: of another kind, as an ICMP echo's, which has no ports.
+fn read_tuple(tuple: &[u8]) -> Option<Tuple<IpAddr>> {
+    let ip = attribute(tuple, uapi::TUPLE_IP)?;
+    let transport = attribute(tuple, uapi::TUPLE_PROTO)?;
+    let address = |v4, v6| address(attribute(ip, v4).or_else(|| attribute(ip, v6))?);
+    let port = |kind| attribute(transport, kind)?.try_into().ok();
+    Some(Tuple {
+        src: address(uapi::IP_V4_SRC, uapi::IP_V6_SRC)?,
+        dst: address(uapi::IP_V4_DST, uapi::IP_V6_DST)?,
+        src_port: port(uapi::PROTO_SRC_PORT)?,
+        dst_port: port(uapi::PROTO_DST_PORT)?,
+        protocol: *attribute(transport, uapi::PROTO_NUM)?.first()?,
+        icmp_type: 0,
+    })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
