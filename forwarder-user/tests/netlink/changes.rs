@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use underpass::world::kernel::{Kernel, KernelRoute, Neighbour, RouteKind};
 use underpass::world::netlink::{NextHop, PROTOCOL, RouteAdded};
 
-use crate::namespace::{Elsewhere, Mirror, in_a_namespace, ip};
+use crate::namespace::{Elsewhere, Mirror, ifindex, in_a_namespace, ip};
 
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const PEERS: [&str; 2] = ["10.1.0.2", "fd01::2"];
@@ -28,7 +28,7 @@ async fn beside_a_peer() -> Result<(Elsewhere, Mirror, u32)> {
     ip("addr add fd01::1/64 dev eth0 nodad")?;
     ip("link set eth0 up")?;
     let mut mirror = Mirror::new().await?;
-    let ifindex = mirror.ifindex("eth0").await?;
+    let ifindex = ifindex("eth0")?;
     mirror
         .until(|kernel| kernel.links[&ifindex].up && !kernel.routes.is_empty())
         .await?;

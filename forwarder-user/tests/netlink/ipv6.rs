@@ -9,7 +9,7 @@ use underpass::world::kernel::{Kernel, RouteKind};
 use underpass::world::netlink::{NextHop, PROTOCOL};
 
 use crate::link;
-use crate::namespace::{Elsewhere, Mirror, in_a_namespace, ip};
+use crate::namespace::{Elsewhere, Mirror, ifindex, in_a_namespace, ip};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -46,7 +46,7 @@ fn a_route_s_own_mtu_is_seen() {
                 let to = routes.find(|route| route.destination == net(destination));
                 to.map(|route| (route.mtu, route.kind))
             };
-            let ifindex = mirror.ifindex("br0").await?;
+            let ifindex = ifindex("br0")?;
             let kind = RouteKind::Gateway {
                 gateway: gateway.parse()?,
                 ifindex,
@@ -116,7 +116,7 @@ fn a_replacement_that_was_broken_off_is_found_and_mended() {
         "a_replacement_that_was_broken_off_is_found_and_mended",
         || async {
             let mut mirror = with_a_bridge().await?;
-            let ifindex = mirror.ifindex("br0").await?;
+            let ifindex = ifindex("br0")?;
             for (destination, gateways) in [
                 ("10.8.1.0/24", ["10.1.0.2", "10.1.0.3"]),
                 ("fd08:1::/64", ["fd01::2", "fd01::3"]),
@@ -195,7 +195,7 @@ fn an_address_in_doubt_is_not_ours() {
         node.ip("link set eth0 up")?;
         ip("link set eth0 up")?;
         let mut mirror = Mirror::new().await?;
-        let ifindex = mirror.ifindex("eth0").await?;
+        let ifindex = ifindex("eth0")?;
         let has = move |kernel: &Kernel, address: &str| {
             let addresses = kernel.addresses.get(&ifindex);
             addresses.is_some_and(|addresses| addresses.contains(&net(address)))

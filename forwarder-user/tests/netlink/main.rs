@@ -9,7 +9,7 @@ mod shaping;
 
 use std::time::Duration;
 
-use namespace::{Elsewhere, Mirror, in_a_namespace, ip};
+use namespace::{Elsewhere, Mirror, ifindex, in_a_namespace, ip};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::Instant;
 use underpass::world::kernel::{Kernel, KernelRoute, Link, LinkKind, PolicyRule, VethPeer};
@@ -158,7 +158,7 @@ fn a_vanished_veth_leaves_the_mirror() {
         ip("neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev pod0")?;
         ip("route add 10.8.0.0/16 via 10.1.0.7")?;
         let mut mirror = Mirror::new().await?;
-        let ifindex = mirror.ifindex("pod0").await?;
+        let ifindex = ifindex("pod0")?;
         assert!(mirror.kernel.addresses.contains_key(&ifindex));
 
         drop(pod);

@@ -1,19 +1,19 @@
 //! Network namespaces for one test each, gone with the thread that holds them.
 
-use std::fs::OpenOptions;
 use std::future::Future;
-use std::io::Write as _;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{geteuid, gettid};
+use nix::unistd::gettid;
 use tokio::time::{Instant, timeout_at};
 use underpass::world::kernel::Kernel;
 use underpass::world::netlink::{Absorbed, Event, Events, Netlink};
+use underpass_bench::root_or_skip;
 
 /// What the kernel needs to tell of a change, at the very most.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -24,8 +24,8 @@ where
     T: FnOnce() -> F + Send + 'static,
     F: Future<Output = Result<()>>,
 {
-    if !geteuid().is_root() {
-        return skip(name);
+    if !root_or_skip(name) {
+        return;
     }
     let run = move || {
         enter_a_new_namespace()?;
@@ -38,19 +38,6 @@ where
     match thread::spawn(run).join() {
         Ok(result) => result.unwrap(),
         Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-fn skip(name: &str) {
-    let line = format!("SKIP {name}: needs root\n");
-    eprint!("{line}");
-    if let Some(path) = std::env::var_os("UNDERPASS_SKIP_LOG") {
-        let mut log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        log.write_all(line.as_bytes()).unwrap();
     }
 }
 
@@ -177,10 +164,9 @@ impl Mirror {
             .await?;
         Ok(Some((events, absorbed)))
     }
+}
 
-    /// The index of the link with this name.
-    pub async fn ifindex(&self, name: &str) -> Result<u32> {
-        let link = self.netlink.link_by_name(name).await?;
-        Ok(link.with_context(|| format!("no link {name}"))?.ifindex)
-    }
+/// The index of the link with this name, in the namespace of the calling thread.
+pub fn ifindex(name: &str) -> Result<u32> {
+    if_nametoindex(name).with_context(|| format!("no link {name}"))
 }

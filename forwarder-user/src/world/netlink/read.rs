@@ -76,21 +76,6 @@ impl Netlink {
             .with_context(|| format!("read the link with index {ifindex}"))
     }
 
-    /// Finds a link by its name, as [`read_all`](Self::read_all) would show it, but without its
-    /// queueing disciplines and its peer's MAC. `None`: there is none.
-    ///
-    /// # Errors
-    /// Where the kernel refuses to answer, or the connection is closed.
-    pub async fn link_by_name(&self, name: &str) -> Result<Option<Link>> {
-        let mut request = LinkMessage::default();
-        request
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
-        self.get_link(request)
-            .await
-            .with_context(|| format!("look for the link {name}"))
-    }
-
     async fn get_link(&self, mut request: LinkMessage) -> Result<Option<Link>, Failure> {
         request.attributes.push(without_statistics());
         let answer = self.get(RouteNetlinkMessage::GetLink(request)).await;
