@@ -146,6 +146,22 @@ impl Refusal {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
     }
 
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::NoPodCidr => "no_pod_cidr",
+            Self::NoAddress => "no_address",
+            Self::Malformed => "malformed",
+            Self::TooShort => "too_short",
+            Self::OutsideClusterCidr => "outside_cluster_cidr",
+            Self::OverlapsOwn => "overlaps_own",
+            Self::OverlapsPeer => "overlaps_peer",
+            Self::HoldsNodeAddress => "holds_node_address",
+            Self::Duplicate => "duplicate",
+        }
+    }
+
     /// A few words for people.
     pub const fn description(self) -> &'static str {
         match self {

@@ -17,12 +17,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use underpass_common::agent::Agent;
 use underpass_common::endpoint::Endpoint;
-use underpass_common::peer::{Peer, PeerName, PeerState};
+use underpass_common::peer::{Peer, PeerName, PeerState, Refusal};
 use underpass_common::pod::{Pod, PodState};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::Health;
 use crate::datapath::{Maps, Pins};
+use crate::plan::peer_name;
+
+/// Nodes that are told by name.
+const MOST_NAMED: usize = 20;
 
 /// Reads the maps at scrape time.
 #[derive(Debug)]
@@ -70,6 +74,8 @@ impl Reading {
         encode_verdicts(encoder, &self.verdicts)?;
         encode_peers(encoder, &self.peers)?;
         encode_peers_by_family(encoder, &self.peers)?;
+        encode_refusals(encoder, &self.peers)?;
+        encode_peers_of_the_kernel(encoder, &self.peers)?;
         encode_pods(encoder, &self.pods)?;
         gauge(
             encoder,
@@ -179,6 +185,68 @@ fn encode_peers_by_family(
     )
 }
 
+fn encode_refusals(
+    encoder: &mut DescriptorEncoder<'_>,
+    peers: &[(PeerName, Peer)],
+) -> Result<(), fmt::Error> {
+    let reasons = Refusal::ALL.into_iter();
+    let by_reason = reasons
+        .filter(|reason| *reason != Refusal::None)
+        .map(|reason| {
+            let refusals = peers.iter().map(|(_, peer)| peer.refusal);
+            (
+                [("reason", reason.name())],
+                count_of(reason as u8, refusals),
+            )
+        });
+    gauges(
+        encoder,
+        "underpass_peers_refused",
+        "Other nodes whose claim is refused, by reason",
+        by_reason,
+    )
+}
+
+/// By name, so that an alert can tell which; only so many of them, as a cluster may have thousands.
+fn encode_peers_of_the_kernel(
+    encoder: &mut DescriptorEncoder<'_>,
+    peers: &[(PeerName, Peer)],
+) -> Result<(), fmt::Error> {
+    let state_of = |peer: &Peer| {
+        PeerState::ALL
+            .into_iter()
+            .find(|one| *one as u8 == peer.state)
+    };
+    // Who waits for a neighbour's MAC soon has it.
+    let is_lasting = |state: &PeerState| *state > PeerState::WaitingForNeighbour;
+    let mut named: Vec<_> = peers
+        .iter()
+        .filter_map(|(name, peer)| {
+            let state = state_of(peer).filter(is_lasting)?;
+            let reason = Refusal::from_number(peer.refusal).unwrap_or(Refusal::None);
+            Some((peer_name(name)?, state, reason))
+        })
+        .collect();
+    named.sort_unstable_by_key(|(name, ..)| *name);
+    let values = named
+        .into_iter()
+        .take(MOST_NAMED)
+        .map(|(name, state, reason)| {
+            let labels = [
+                ("peer", name),
+                ("state", state.name()),
+                ("reason", reason.name()),
+            ];
+            (labels, 1)
+        });
+    gauges(
+        encoder,
+        "underpass_peer_left_to_kernel",
+        "Always 1: an other node whose pods' traffic is left to the kernel, and why; the first 20 by name",
+        values,
+    )
+}
+
 fn encode_pods(
     encoder: &mut DescriptorEncoder<'_>,
     pods: &BTreeMap<u32, Pod>,
@@ -226,11 +294,11 @@ fn gauge(
 }
 
 /// Gauges of one name, each with its labels.
-fn gauges<const LABELS: usize>(
+fn gauges<'a, const LABELS: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = ([(&'static str, &'static str); LABELS], i64)>,
+    values: impl IntoIterator<Item = ([(&'static str, &'a str); LABELS], i64)>,
 ) -> Result<(), fmt::Error> {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {

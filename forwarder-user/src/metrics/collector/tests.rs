@@ -5,6 +5,7 @@ use prometheus_client::registry::Registry;
 use underpass_common::peer::PeerFamily;
 
 use super::*;
+use crate::plan::peer_key;
 
 /// A reading without maps.
 #[derive(Debug)]
@@ -29,8 +30,10 @@ fn reading() -> Reading {
         state: state as u8,
         ..Peer::default()
     };
-    let name = |letter| PeerName {
-        name: [letter; 256],
+    let name = |text: &str| peer_key(text).unwrap();
+    let refused = Peer {
+        refusal: Refusal::OverlapsPeer as u8,
+        ..peer(PeerState::Refused, PeerState::NotOnLink)
     };
     let pod = Pod {
         state: PodState::Attached as u8,
@@ -61,8 +64,8 @@ fn reading() -> Reading {
             ),
         ],
         peers: vec![
-            (name(b'a'), peer(PeerState::Ready, PeerState::Ready)),
-            (name(b'b'), peer(PeerState::Refused, PeerState::NotOnLink)),
+            (name("node-a"), peer(PeerState::Ready, PeerState::Ready)),
+            (name("node-b"), refused),
         ],
         pods: BTreeMap::from([(20, pod), (21, pod)]),
         endpoints: BTreeMap::from([(IpAddr::from([10, 244, 1, 2]), endpoint)]),
@@ -90,7 +93,7 @@ fn served(health: Health, reading: Reading) -> String {
 }
 
 /// Name and type of every metric.
-const METRICS: [(&str, &str); 12] = [
+const METRICS: [(&str, &str); 14] = [
     ("underpass_build_info", "gauge"),
     ("underpass_reconciliations", "counter"),
     ("underpass_reconciliation_failures", "counter"),
@@ -99,6 +102,8 @@ const METRICS: [(&str, &str); 12] = [
     ("underpass_bytes", "counter"),
     ("underpass_peers", "gauge"),
     ("underpass_peers_by_family", "gauge"),
+    ("underpass_peers_refused", "gauge"),
+    ("underpass_peer_left_to_kernel", "gauge"),
     ("underpass_pods", "gauge"),
     ("underpass_endpoints", "gauge"),
     ("underpass_nodes_read_timestamp_seconds", "gauge"),
@@ -141,6 +146,9 @@ fn values_have_their_labels() {
         r#"underpass_peers_by_family{family="ipv4",state="not_on_link"} 1"#,
         r#"underpass_peers_by_family{family="ipv4",state="refused"} 0"#,
         r#"underpass_peers_by_family{family="ipv6",state="ready"} 0"#,
+        r#"underpass_peers_refused{reason="overlaps_peer"} 1"#,
+        r#"underpass_peers_refused{reason="duplicate"} 0"#,
+        r#"underpass_peer_left_to_kernel{peer="node-b",state="refused",reason="overlaps_peer"} 1"#,
         r#"underpass_pods{state="attached"} 2"#,
         "underpass_endpoints 1",
         "underpass_nodes_read_timestamp_seconds 1234",
@@ -158,5 +166,26 @@ fn a_source_that_cannot_be_read_is_told() {
     assert!(
         body.contains("\nunderpass_nodes_source_failing 1\n"),
         "{body}"
+    );
+}
+
+#[test]
+fn a_hostile_cluster_does_not_swell_the_metrics() {
+    let mut reading = reading();
+    let off_segment = Peer {
+        state: PeerState::NotOnLink as u8,
+        ..Peer::default()
+    };
+    let names = (0..5_000).map(|number| peer_key(&format!("far-{number:04}")).unwrap());
+    reading.peers = names.map(|name| (name, off_segment)).collect();
+    let body = served(Health::default(), reading);
+    let named = body
+        .lines()
+        .filter(|line| line.starts_with("underpass_peer_left_to_kernel{"));
+    let named: Vec<_> = named.collect();
+    assert_eq!(named.len(), MOST_NAMED);
+    assert!(
+        named[0].contains(r#"{peer="far-0000",state="not_on_link",reason="none"}"#),
+        "{named:?}"
     );
 }
