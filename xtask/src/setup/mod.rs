@@ -7,6 +7,7 @@ mod cargo_tool;
 mod components;
 mod debian_rust_src;
 mod kernels;
+pub mod kube_assets;
 mod programs;
 mod rust_src;
 
@@ -16,6 +17,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 pub use self::kernels::{Kernel, Search};
+pub use self::kube_assets::KubeAssets;
 pub use self::programs::EMULATOR_NAME;
 use crate::process;
 use crate::terminal::{green, red, seconds, yellow};
@@ -122,6 +124,19 @@ pub fn for_fuzzing() -> Result<()> {
 /// Nobody could be asked. A lacking program is only told: what needs it says that it is not there.
 pub fn for_kernels() -> Result<()> {
     run_steps([&EMULATOR].into_iter(), false).map(drop)
+}
+
+/// Brings the programs of Kubernetes that tests run; silent where nothing is to do. What is missing is told, and
+/// the tests that need it are skipped.
+///
+/// # Errors
+/// The list of their versions is not as it should be.
+pub fn for_cluster_tests() -> Result<KubeAssets> {
+    let assets = kube_assets::ensure_there()?;
+    if let Some(why) = &assets.lacking {
+        eprintln!("setup: kube-assets: {} {why}", yellow("lacking"));
+    }
+    Ok(assets)
 }
 
 /// Runs the steps, all of them even after a failure, so that people see everything at once. True if
