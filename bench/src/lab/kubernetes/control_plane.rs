@@ -1,0 +1,308 @@
+//! The control plane: started, stopped, asked.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::certificates::{Authority, Pair};
+use super::server::{self, Server};
+use super::tokens::{ServiceAccount, TokenKey, unix_now};
+use super::{Assets, PodAccess};
+use crate::lab::{Families, Host, Lab, names, registry};
+use crate::wait::wait_for;
+
+/// Where the API server serves, at the switch's address.
+const PORT: u16 = 6443;
+/// Where it serves those that know of it, while it is away for everybody else.
+const OTHER_PORT: u16 = 6444;
+/// How long anything of the API may take to come about.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The API server takes tokens for a minute longer than they say.
+const LEEWAY: u64 = 60;
+
+/// etcd and kube-apiserver, on the switch. Dropping it kills them.
+pub struct ControlPlane {
+    host: Host,
+    dir: PathBuf,
+    address: IpAddr,
+    families: Families,
+    assets: Assets,
+    authority: Authority,
+    token_key: TokenKey,
+    // In this order: who asks goes before who is asked.
+    api_server: Option<Server>,
+    _etcd: Server,
+}
+
+impl ControlPlane {
+    /// The programs that it consists of, and that it is asked with.
+    pub const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+
+    /// Starts it, with an empty cluster, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When a program doesn't get ready; the message holds the end of its log.
+    pub fn start(lab: &Lab, assets: &Assets) -> Result<Self> {
+        let host = lab.switch().clone();
+        let dir = lab.file("kubernetes");
+        fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let address = names::api_server_address();
+        let (bridge, prefix) = (names::SWITCH_BRIDGE, names::wire_prefix(names::API_FAMILY));
+        host.ip(&format!("addr add {address}/{prefix} dev {bridge}\n"))?;
+        let mut cluster = Self {
+            _etcd: server::start_etcd(&host, assets, &dir)?,
+            api_server: None,
+            authority: Authority::new()?,
+            token_key: TokenKey::new()?,
+            assets: assets.clone(),
+            families: lab.families(),
+            host,
+            dir,
+            address,
+        };
+        cluster.write_certificates()?;
+        cluster.start_api_server()?;
+        wait_for(DEADLINE, "there is a namespace kube-system", || {
+            cluster.kubectl(&["get", "namespace", "kube-system"])
+        })?;
+        Ok(cluster)
+    }
+
+    fn write_certificates(&self) -> Result<()> {
+        let names = ["kubernetes", "kubernetes.default.svc", "127.0.0.1"].map(str::to_owned);
+        let names = names.into_iter().chain([self.address.to_string()]);
+        let Pair { certificate, key } = self.authority.server(names.collect())?;
+        for (name, text) in [
+            ("ca.crt", &self.authority.pem),
+            ("server.crt", &certificate),
+            ("server.key", &key),
+            ("tokens.key", &self.token_key.pem),
+        ] {
+            registry::write_whole(&self.dir.join(name), text)?;
+        }
+        self.kubeconfig("admin", &["system:masters"]).map(drop)
+    }
+
+    /// Writes a kubeconfig for a user of these groups, known by a certificate; its path.
+    pub(super) fn kubeconfig(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
+        let Pair { certificate, key } = self.authority.client(user, groups)?;
+        let data = |name: &str, text: &str| -> Result<PathBuf> {
+            let path = self.dir.join(format!("{user}.{name}"));
+            registry::write_whole(&path, text)?;
+            Ok(path)
+        };
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+            "clusters": [{"name": "lab", "cluster": {
+                "server": format!("https://{}", self.at(PORT)),
+                "certificate-authority": self.dir.join("ca.crt"),
+            }}],
+            "users": [{"name": user, "user": {
+                "client-certificate": data("crt", &certificate)?,
+                "client-key": data("key", &key)?,
+            }}],
+        });
+        data("kubeconfig", &text.to_string())
+    }
+
+    fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// Starts the API server, after a [stop](Self::stop_api_server) again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it doesn't get ready; the message holds the end of its log.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        self.start_api_server_at(PORT)
+    }
+
+    fn start_api_server_at(&mut self, port: u16) -> Result<()> {
+        ensure!(self.api_server.is_none(), "the API server runs already");
+        let Self {
+            host, assets, dir, ..
+        } = &self;
+        let mut server = server::start_api_server(host, assets, dir, self.at(port), self.families)?;
+        server.wait_for("the API server is ready", || {
+            let ready = self.kubectl_at(port, &["get", "--raw", "/readyz"], "")?;
+            ensure!(ready == "ok", "it says {ready:?}");
+            Ok(())
+        })?;
+        self.api_server = Some(server);
+        Ok(())
+    }
+
+    /// Kills the API server; what etcd holds stays.
+    ///
+    /// # Errors
+    /// When it doesn't run, or the kernel refuses.
+    pub fn stop_api_server(&mut self) -> Result<()> {
+        let server = self.api_server.take();
+        let mut server = server.context("the API server doesn't run")?;
+        server.process.kill().map(drop)
+    }
+
+    /// While the API server is stopped: has one serve at another port, so that nobody but `work` finds it, and
+    /// stops it again. `work` is given what stands for [`kubectl`](Self::kubectl).
+    ///
+    /// # Errors
+    /// When it doesn't get ready, and those of `work`.
+    pub fn behind_the_back(
+        &mut self,
+        work: impl FnOnce(&dyn Fn(&[&str], &str) -> Result<String>) -> Result<()>,
+    ) -> Result<()> {
+        self.start_api_server_at(OTHER_PORT)?;
+        work(&|arguments, input| self.kubectl_at(OTHER_PORT, arguments, input))?;
+        self.stop_api_server()
+    }
+
+    /// Has the API server stand still: connections stay, and nobody gets an answer.
+    ///
+    /// # Errors
+    /// When it doesn't run.
+    pub fn pause_api_server(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Has it go on after a [pause](Self::pause_api_server).
+    ///
+    /// # Errors
+    /// When it doesn't run.
+    pub fn resume_api_server(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        let server = self.api_server.as_mut();
+        let server = server.context("the API server doesn't run")?;
+        server.process.signal(signal)
+    }
+
+    /// Has whatever the API server sends arrive so much later.
+    ///
+    /// # Errors
+    /// When `tc` refuses.
+    pub fn delay_answers(&self, delay: Duration) -> Result<()> {
+        let delay = format!("{}ms", delay.as_millis());
+        let bridge = names::SWITCH_BRIDGE;
+        let command = [
+            "tc", "qdisc", "replace", "dev", bridge, "root", "netem", "delay", &delay,
+        ];
+        self.host.run(&command).map(drop)
+    }
+
+    /// Has etcd forget all but the present state: a watch from any earlier version cannot go on.
+    ///
+    /// # Errors
+    /// When etcd refuses.
+    pub fn compact(&self) -> Result<()> {
+        server::compact(&self.host)
+    }
+
+    /// Runs kubectl as the administrator, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it doesn't exit with 0; the message holds what it said.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_at(PORT, arguments, "")
+    }
+
+    /// As [`kubectl`](Self::kubectl), with a text as standard input.
+    ///
+    /// # Errors
+    /// As [`kubectl`](Self::kubectl).
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        self.kubectl_at(PORT, arguments, input)
+    }
+
+    fn kubectl_at(&self, port: u16, arguments: &[&str], input: &str) -> Result<String> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let mut command = vec![
+            self.assets.program("kubectl")?.display().to_string(),
+            format!("--kubeconfig={}", path("admin.kubeconfig")),
+            format!("--cache-dir={}", path("kubectl-cache")),
+            format!("--server=https://{}", self.at(port)),
+        ];
+        command.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self.host.run_with_input(&command, input)
+    }
+
+    /// Creates these objects, of YAML or JSON.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub fn create(&self, objects: &str) -> Result<()> {
+        let arguments = ["create", "--validate=false", "-f", "-"];
+        self.kubectl_with_input(&arguments, objects).map(drop)
+    }
+
+    /// Gives a Node these InternalIPs, as its kubelet does.
+    ///
+    /// # Errors
+    /// When there is no such Node.
+    pub fn set_addresses(&self, node: &str, addresses: &[IpAddr]) -> Result<()> {
+        let of = |address| json!({"type": "InternalIP", "address": address});
+        let addresses: Vec<_> = addresses.iter().map(of).collect();
+        let patch = json!({"status": {"addresses": addresses}}).to_string();
+        let arguments = [
+            "patch",
+            "node",
+            node,
+            "--subresource=status",
+            "--type=merge",
+        ];
+        self.kubectl(&[&arguments[..], &["--patch", &patch]].concat())
+            .map(drop)
+    }
+
+    /// A token of a ServiceAccount, by the API's TokenRequest: good for an hour, and for the API server.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub fn request_token(&self, namespace: &str, account: &str) -> Result<String> {
+        let arguments = ["create", "token", account, "--namespace", namespace];
+        let token = self.kubectl(&[&arguments[..], &["--duration=1h"]].concat())?;
+        Ok(token.trim().to_owned())
+    }
+
+    /// A token of a ServiceAccount that the API server takes for so much longer, give or take a second, and no
+    /// more after that; it may remember for ten seconds that it was good.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub fn short_token(&self, namespace: &str, name: &str, good_for: Duration) -> Result<String> {
+        let arguments = ["get", "serviceaccount", name, "--namespace", namespace];
+        let uid = self.kubectl(&[&arguments[..], &["-o=jsonpath={.metadata.uid}"]].concat())?;
+        let account = ServiceAccount {
+            namespace,
+            name,
+            uid: &uid,
+        };
+        self.token_key
+            .token(&account, unix_now()? + good_for.as_secs() - LEEWAY)
+    }
+
+    /// What a kubelet gives to a pod with this token, in a folder of the lab that nobody has named so yet.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn pod_access(&self, folder: &str, namespace: &str, token: &str) -> Result<PodAccess> {
+        let dir = self.dir.join(folder);
+        let authority = &self.authority.pem;
+        PodAccess::new(self.at(PORT), dir, authority, namespace, token)
+    }
+
+    pub(super) fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+}
