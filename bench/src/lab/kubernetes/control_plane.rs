@@ -81,7 +81,8 @@ impl ControlPlane {
             ("ca.crt", &self.authority.pem),
             ("server.crt", &certificate),
             ("server.key", &key),
-            ("tokens.key", &self.token_key.pem),
+            ("tokens.key", &self.token_key.private_pem),
+            ("tokens.pub", &self.token_key.public_pem),
         ] {
             registry::write_whole(&self.dir.join(name), text)?;
         }
@@ -184,17 +185,15 @@ impl ControlPlane {
         server.process.signal(signal)
     }
 
-    /// Has whatever the API server sends arrive so much later.
+    /// Has what the API server sends to the nodes pass a line as thin as this, in kilobits a second.
     ///
     /// # Errors
     /// When `tc` refuses.
-    pub fn delay_answers(&self, delay: Duration) -> Result<()> {
-        let delay = format!("{}ms", delay.as_millis());
-        let bridge = names::SWITCH_BRIDGE;
-        let command = [
-            "tc", "qdisc", "replace", "dev", bridge, "root", "netem", "delay", &delay,
-        ];
-        self.host.run(&command).map(drop)
+    pub fn throttle_answers(&self, kilobits: u32) -> Result<()> {
+        let (bridge, rate) = (names::SWITCH_BRIDGE, format!("{kilobits}kbit"));
+        let line = ["tbf", "rate", &rate, "burst", "4kb", "latency", "60s"];
+        let command = ["tc", "qdisc", "replace", "dev", bridge, "root"];
+        self.host.run(&[&command[..], &line].concat()).map(drop)
     }
 
     /// Has etcd forget all but the present state: a watch from any earlier version cannot go on.
@@ -221,14 +220,53 @@ impl ControlPlane {
         self.kubectl_at(PORT, arguments, input)
     }
 
+    /// As [`kubectl`](Self::kubectl), for whom the API server knows by this token.
+    ///
+    /// # Errors
+    /// As [`kubectl`](Self::kubectl).
+    pub fn kubectl_as(&self, token: &str, arguments: &[&str]) -> Result<String> {
+        self.kubectl_as_with_input(token, arguments, "")
+    }
+
+    /// As [`kubectl_as`](Self::kubectl_as), with a text as standard input.
+    ///
+    /// # Errors
+    /// As [`kubectl`](Self::kubectl).
+    pub fn kubectl_as_with_input(
+        &self,
+        token: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
+        let authority = self.dir.join("ca.crt").display().to_string();
+        let identity = [
+            "--kubeconfig=/dev/null".to_owned(),
+            format!("--certificate-authority={authority}"),
+            format!("--token={token}"),
+        ];
+        self.run_kubectl(PORT, &identity, arguments, input)
+    }
+
     fn kubectl_at(&self, port: u16, arguments: &[&str], input: &str) -> Result<String> {
-        let path = |name: &str| self.dir.join(name).display().to_string();
+        let kubeconfig = self.dir.join("admin.kubeconfig").display().to_string();
+        let identity = [format!("--kubeconfig={kubeconfig}")];
+        self.run_kubectl(port, &identity, arguments, input)
+    }
+
+    fn run_kubectl(
+        &self,
+        port: u16,
+        identity: &[String],
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
+        let cache = self.dir.join("kubectl-cache").display().to_string();
         let mut command = vec![
             self.assets.program("kubectl")?.display().to_string(),
-            format!("--kubeconfig={}", path("admin.kubeconfig")),
-            format!("--cache-dir={}", path("kubectl-cache")),
             format!("--server=https://{}", self.at(port)),
+            format!("--cache-dir={cache}"),
         ];
+        command.extend_from_slice(identity);
         command.extend(arguments.iter().map(|&argument| argument.to_owned()));
         self.host.run_with_input(&command, input)
     }

@@ -129,7 +129,7 @@ pub(super) fn start_api_server(
         ("cert-dir", file("")),
         ("client-ca-file", file("ca.crt")),
         ("service-account-issuer", ISSUER.to_owned()),
-        ("service-account-key-file", file("tokens.key")),
+        ("service-account-key-file", file("tokens.pub")),
         ("service-account-signing-key-file", file("tokens.key")),
         ("service-cluster-ip-range", services.join(",")),
         ("authorization-mode", "Node,RBAC".to_owned()),

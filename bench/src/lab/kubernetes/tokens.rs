@@ -18,7 +18,9 @@ pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
 pub(super) struct TokenKey {
     key: EcdsaKeyPair,
     /// As PEM.
-    pub pem: String,
+    pub private_pem: String,
+    /// Its public half, as PEM.
+    pub public_pem: String,
 }
 
 /// A ServiceAccount as the API server knows it.
@@ -38,7 +40,8 @@ impl TokenKey {
         let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.serialized_der(), &random);
         Ok(Self {
             key: key.map_err(|error| anyhow!("ring refuses the key: {error}"))?,
-            pem: pair.serialize_pem(),
+            private_pem: pair.serialize_pem(),
+            public_pem: pair.public_key_pem(),
         })
     }
 
