@@ -4,7 +4,9 @@
 mod api_away;
 mod cluster;
 mod identity;
+mod news;
 mod nodes;
+mod tokens;
 
 #[expect(dead_code, reason = "shared with the scenarios")]
 #[path = "../scenarios/common.rs"]
@@ -15,6 +17,5 @@ mod streams;
 #[expect(dead_code, reason = "shared with the scenarios")]
 #[path = "../scenarios/talk.rs"]
 mod talk;
-#[expect(dead_code, reason = "shared with the scenarios")]
 #[path = "../scenarios/world_changes/view.rs"]
 mod view;

@@ -196,6 +196,24 @@ impl ControlPlane {
         self.host.run(&[&command[..], &line].concat()).map(drop)
     }
 
+    /// True where that line has held something back.
+    ///
+    /// # Errors
+    /// When `tc` refuses.
+    pub fn has_throttled(&self) -> Result<bool> {
+        let show = [
+            "tc",
+            "-statistics",
+            "-json",
+            "qdisc",
+            "show",
+            "dev",
+            names::SWITCH_BRIDGE,
+        ];
+        let lines: serde_json::Value = serde_json::from_str(&self.host.run(&show)?)?;
+        Ok(lines[0]["kind"] == "tbf" && lines[0]["overlimits"].as_u64() > Some(0))
+    }
+
     /// Has etcd forget all but the present state: a watch from any earlier version cannot go on.
     ///
     /// # Errors
