@@ -6,11 +6,14 @@ mod cluster;
 mod identity;
 mod news;
 mod nodes;
+mod services;
 mod tokens;
 
 #[expect(dead_code, reason = "shared with the scenarios")]
 #[path = "../scenarios/common.rs"]
 mod common;
+#[path = "../scenarios/service_traffic.rs"]
+mod service_traffic;
 #[expect(dead_code, reason = "shared with the scenarios")]
 #[path = "../scenarios/streams.rs"]
 mod streams;
