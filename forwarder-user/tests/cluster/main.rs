@@ -4,6 +4,7 @@
 mod api_away;
 mod cluster;
 mod identity;
+mod manifests;
 mod news;
 mod nodes;
 mod services;
