@@ -2,6 +2,7 @@
 //! Where they are not to be had the tests are reported as skipped: see `cargo xtask kube-assets --help`.
 
 mod api_away;
+mod claims;
 mod cluster;
 mod identity;
 mod manifests;

@@ -57,7 +57,7 @@ fn an_expired_token_costs_news_only() -> Result<()> {
     wait_for_peers(lab, lab.node(1), &["node2", "sign"])?;
     wait_for_peers(lab, lab.node(2), &["node1"])?;
     wait_for_no_error(lab, lab.node(1))?;
-    let refused = lines_since(&agents[0], since, "401");
+    let refused = lines_since(&agents[0], since, "401 Unauthorized");
     ensure!(refused.is_empty(), "{refused:#?}");
     expect_all_routes(lab)?;
     traffic.go_on(500)?;

@@ -55,7 +55,7 @@ pub fn ensure_there() -> Result<KubeAssets> {
         let names = names.join(", ");
         if let Some(dir) = &given {
             let dir = dir.display();
-            eprintln!("  {KUBEBUILDER_ASSETS} ({dir}) has no {names}: to be built");
+            eprintln!("  {KUBEBUILDER_ASSETS} ({dir}) has no {names}: ours are taken");
         }
         let manifest = fs::read_to_string(modules_dir().join("go.mod"));
         let key = cache_key(&manifest.context("reading bench/kube-assets/go.mod")?)?;

@@ -1,4 +1,4 @@
-//! The control plane: started, stopped, asked.
+//! The control plane: started, stopped, slowed down.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -9,31 +9,29 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::Assets;
 use super::certificates::{Authority, Pair};
 use super::server::{self, Server};
-use super::tokens::{ServiceAccount, TokenKey, unix_now};
-use super::{Assets, PodAccess};
+use super::tokens::TokenKey;
 use crate::lab::{Families, Host, Lab, names, registry};
 use crate::wait::wait_for;
 
 /// Where the API server serves, at the switch's address.
-const PORT: u16 = 6443;
+pub(super) const PORT: u16 = 6443;
 /// Where it serves those that know of it, while it is away for everybody else.
 const OTHER_PORT: u16 = 6444;
 /// How long anything of the API may take to come about.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The API server takes tokens for a minute longer than they say.
-const LEEWAY: u64 = 60;
 
 /// etcd and kube-apiserver, on the switch. Dropping it kills them.
 pub struct ControlPlane {
-    host: Host,
-    dir: PathBuf,
+    pub(super) host: Host,
+    pub(super) dir: PathBuf,
     address: IpAddr,
     families: Families,
-    assets: Assets,
-    authority: Authority,
-    token_key: TokenKey,
+    pub(super) assets: Assets,
+    pub(super) authority: Authority,
+    pub(super) token_key: TokenKey,
     // In this order: who asks goes before who is asked.
     api_server: Option<Server>,
     _etcd: Server,
@@ -112,7 +110,7 @@ impl ControlPlane {
         data("kubeconfig", &text.to_string())
     }
 
-    fn at(&self, port: u16) -> SocketAddr {
+    pub(super) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
     }
 
@@ -220,142 +218,6 @@ impl ControlPlane {
     /// When etcd refuses.
     pub fn compact(&self) -> Result<()> {
         server::compact(&self.host)
-    }
-
-    /// Runs kubectl as the administrator, and returns what it prints.
-    ///
-    /// # Errors
-    /// When it doesn't exit with 0; the message holds what it said.
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.kubectl_at(PORT, arguments, "")
-    }
-
-    /// As [`kubectl`](Self::kubectl), with a text as standard input.
-    ///
-    /// # Errors
-    /// As [`kubectl`](Self::kubectl).
-    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
-        self.kubectl_at(PORT, arguments, input)
-    }
-
-    /// As [`kubectl`](Self::kubectl), for whom the API server knows by this token.
-    ///
-    /// # Errors
-    /// As [`kubectl`](Self::kubectl).
-    pub fn kubectl_as(&self, token: &str, arguments: &[&str]) -> Result<String> {
-        self.kubectl_as_with_input(token, arguments, "")
-    }
-
-    /// As [`kubectl_as`](Self::kubectl_as), with a text as standard input.
-    ///
-    /// # Errors
-    /// As [`kubectl`](Self::kubectl).
-    pub fn kubectl_as_with_input(
-        &self,
-        token: &str,
-        arguments: &[&str],
-        input: &str,
-    ) -> Result<String> {
-        let authority = self.dir.join("ca.crt").display().to_string();
-        let identity = [
-            "--kubeconfig=/dev/null".to_owned(),
-            format!("--certificate-authority={authority}"),
-            format!("--token={token}"),
-        ];
-        self.run_kubectl(PORT, &identity, arguments, input)
-    }
-
-    fn kubectl_at(&self, port: u16, arguments: &[&str], input: &str) -> Result<String> {
-        let kubeconfig = self.dir.join("admin.kubeconfig").display().to_string();
-        let identity = [format!("--kubeconfig={kubeconfig}")];
-        self.run_kubectl(port, &identity, arguments, input)
-    }
-
-    fn run_kubectl(
-        &self,
-        port: u16,
-        identity: &[String],
-        arguments: &[&str],
-        input: &str,
-    ) -> Result<String> {
-        let cache = self.dir.join("kubectl-cache").display().to_string();
-        let mut command = vec![
-            self.assets.program("kubectl")?.display().to_string(),
-            format!("--server=https://{}", self.at(port)),
-            format!("--cache-dir={cache}"),
-        ];
-        command.extend_from_slice(identity);
-        command.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        self.host.run_with_input(&command, input)
-    }
-
-    /// Creates these objects, of YAML or JSON.
-    ///
-    /// # Errors
-    /// When one is refused.
-    pub fn create(&self, objects: &str) -> Result<()> {
-        let arguments = ["create", "--validate=false", "-f", "-"];
-        self.kubectl_with_input(&arguments, objects).map(drop)
-    }
-
-    /// Gives a Node these InternalIPs, as its kubelet does.
-    ///
-    /// # Errors
-    /// When there is no such Node.
-    pub fn set_addresses(&self, node: &str, addresses: &[IpAddr]) -> Result<()> {
-        let of = |address| json!({"type": "InternalIP", "address": address});
-        let addresses: Vec<_> = addresses.iter().map(of).collect();
-        let patch = json!({"status": {"addresses": addresses}}).to_string();
-        let arguments = [
-            "patch",
-            "node",
-            node,
-            "--subresource=status",
-            "--type=merge",
-        ];
-        self.kubectl(&[&arguments[..], &["--patch", &patch]].concat())
-            .map(drop)
-    }
-
-    /// A token of a ServiceAccount, by the API's TokenRequest: good for an hour, and for the API server.
-    ///
-    /// # Errors
-    /// When there is no such account.
-    pub fn request_token(&self, namespace: &str, account: &str) -> Result<String> {
-        let arguments = ["create", "token", account, "--namespace", namespace];
-        let token = self.kubectl(&[&arguments[..], &["--duration=1h"]].concat())?;
-        Ok(token.trim().to_owned())
-    }
-
-    /// A token of a ServiceAccount that the API server takes for so much longer, give or take a second, and no
-    /// more after that; it may remember for ten seconds that it was good.
-    ///
-    /// # Errors
-    /// When there is no such account.
-    pub fn short_token(&self, namespace: &str, name: &str, good_for: Duration) -> Result<String> {
-        let arguments = ["get", "serviceaccount", name, "--namespace", namespace];
-        let uid = self.kubectl(&[&arguments[..], &["-o=jsonpath={.metadata.uid}"]].concat())?;
-        let account = ServiceAccount {
-            namespace,
-            name,
-            uid: &uid,
-        };
-        self.token_key
-            .token(&account, unix_now()? + good_for.as_secs() - LEEWAY)
-    }
-
-    /// What a kubelet gives to a pod with this token, in a folder of the lab that nobody has named so yet.
-    ///
-    /// # Errors
-    /// When the folder can't be made.
-    pub fn pod_access(&self, folder: &str, namespace: &str, token: &str) -> Result<PodAccess> {
-        let dir = self.dir.join(folder);
-        let authority = &self.authority.pem;
-        PodAccess::new(self.at(PORT), dir, authority, namespace, token)
-    }
-
-    pub(super) fn assets(&self) -> &Assets {
-        &self.assets
     }
 
     pub(super) fn log(&self, name: &str) -> PathBuf {

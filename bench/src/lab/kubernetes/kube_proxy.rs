@@ -25,7 +25,7 @@ impl ControlPlane {
         let name = format!("kube-proxy-{}", node.name());
         let cidrs: Vec<_> = node.families().each().map(names::cluster_cidr).collect();
         let cidrs: Vec<_> = cidrs.iter().map(ToString::to_string).collect();
-        let mut command = Command::new(self.assets().program("kube-proxy")?);
+        let mut command = Command::new(self.assets.program("kube-proxy")?);
         let kubeconfig = self.kubeconfig("system:kube-proxy", &[])?;
         let options = [
             ("kubeconfig", kubeconfig.display().to_string()),

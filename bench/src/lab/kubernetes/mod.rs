@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod ask;
 mod assets;
 mod certificates;
 mod control_plane;
