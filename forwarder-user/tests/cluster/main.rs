@@ -8,6 +8,7 @@ mod identity;
 mod manifests;
 mod news;
 mod nodes;
+mod service_objects;
 mod services;
 mod tokens;
 

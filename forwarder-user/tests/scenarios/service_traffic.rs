@@ -21,8 +21,9 @@ const SIZE: u64 = 8 << 20;
 /// at once.
 pub fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod, vip: SocketAddr) -> Result<()> {
     let servers = Servers::start(far)?;
-    let from = |port| SocketAddr::new(pod.address(), port);
-    let to = SocketAddr::new(far.address(), PORT);
+    let family = Family::of(vip.ip());
+    let from = |port| SocketAddr::new(pod.address_of(family), port);
+    let to = SocketAddr::new(far.address_of(family), PORT);
 
     let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
     let mut translated = TcpClient::connect_from(pod, TRANSLATED, vip, DEADLINE)?;
@@ -61,11 +62,11 @@ pub fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod, vip: SocketAddr) -
 }
 
 /// The way beside the translated one.
-pub fn goes_fast_directly(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
+pub fn goes_fast_directly(lab: &Lab, family: Family, pod: &Pod, far: &Pod) -> Result<()> {
     let _servers = Servers::start(far)?;
     let (from, to) = (
-        SocketAddr::new(pod.address(), DIRECT),
-        SocketAddr::new(far.address(), PORT),
+        SocketAddr::new(pod.address_of(family), DIRECT),
+        SocketAddr::new(far.address_of(family), PORT),
     );
     let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
     make_fast(lab, &tcp(from, to), || direct.echo(b"directly").map(drop))?;
@@ -77,6 +78,7 @@ pub fn goes_fast_directly(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
 
 /// All kinds of clients talk to a pod by a port of a node, which translates.
 pub fn by_a_node(lab: &Lab, node: &Node, front: SocketAddr, pod: &Pod) -> Result<()> {
+    let to = SocketAddr::new(pod.address_of(Family::of(front.ip())), PORT);
     for client in [lab.outside() as &Host, lab.pod(1, 2), lab.pod(2, 2)] {
         let servers = Servers::start(pod)?;
         converse(client, front)?;
@@ -84,7 +86,7 @@ pub fn by_a_node(lab: &Lab, node: &Node, front: SocketAddr, pod: &Pod) -> Result
         drop(servers);
         transfer(client, pod, front)?;
         for (peer, name) in peers.into_iter().zip([tcp as Naming, udp]) {
-            never_confirmed(lab, node, &name(peer, SocketAddr::new(pod.address(), PORT)))?;
+            never_confirmed(lab, node, &name(peer, to))?;
         }
     }
     Ok(())
@@ -104,6 +106,7 @@ pub fn seen_as_it_is(lab: &Lab, front: SocketAddr, pod: &Pod) -> Result<()> {
 /// Node 1 has no pod behind a port that takes from outside only what is for its own pods: closed to those
 /// outside, not to pods.
 pub fn closed_without_a_pod(lab: &Lab, front: SocketAddr, far: &Pod) -> Result<()> {
+    let family = Family::of(front.ip());
     let servers = Servers::start(far)?;
     let refused = TcpClient::connect(lab.outside(), front, NEVER);
     ensure!(refused.is_err(), "open at a node without a pod");
@@ -113,9 +116,9 @@ pub fn closed_without_a_pod(lab: &Lab, front: SocketAddr, far: &Pod) -> Result<(
     converse(lab.pod(1, 1), front)?;
     let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
     for (peer, name) in peers.into_iter().zip([tcp as Naming, udp]) {
-        let ours = lab.pod(1, 1).address();
+        let ours = lab.pod(1, 1).address_of(family);
         ensure!(peer.ip() == ours, "seen as {peer}");
-        let to = SocketAddr::new(far.address(), PORT);
+        let to = SocketAddr::new(far.address_of(family), PORT);
         never_confirmed(lab, lab.node(1), &name(peer, to))?;
     }
     Ok(())
@@ -127,7 +130,7 @@ pub fn by_its_own_service(lab: &Lab, pod: &Pod, vip: SocketAddr) -> Result<()> {
     (0..5).try_for_each(|_| converse(pod, vip))?;
     // What it got is not its own any more: masqueraded.
     let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
-    let own = pod.address();
+    let own = pod.address_of(Family::of(vip.ip()));
     ensure!(peers.iter().all(|peer| peer.ip() != own), "{peers:?}");
     for peer in peers {
         for name in [tcp as Naming, udp] {

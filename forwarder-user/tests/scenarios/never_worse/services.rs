@@ -63,7 +63,7 @@ fn nodeport() -> Result<()> {
                 let front = SocketAddr::new(lab.node(1).address(), port);
                 by_a_node(lab, lab.node(1), front, pod)?;
             }
-            goes_fast_directly(lab, lab.pod(1, 2), far)
+            goes_fast_directly(lab, family, lab.pod(1, 2), far)
         })
     })
 }
@@ -87,7 +87,7 @@ fn nodeport_local() -> Result<()> {
             seen_as_it_is(lab, front(2), far)?;
 
             closed_without_a_pod(lab, front(1), far)?;
-            goes_fast_directly(lab, lab.pod(1, 1), far)
+            goes_fast_directly(lab, family, lab.pod(1, 1), far)
         })
     })
 }
@@ -117,7 +117,7 @@ fn pod_has_host_port(lab: &Lab) -> Result<()> {
     }
     let front = SocketAddr::new(lab.node(2).address(), HOST_PORT);
     by_a_node(lab, lab.node(2), front, far)?;
-    goes_fast_directly(lab, pod, far)
+    goes_fast_directly(lab, lab.families().first(), pod, far)
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn hairpin() -> Result<()> {
                 lab.add_service(&service("own", protocol, vip, pod))?;
             }
             by_its_own_service(lab, pod, vip)?;
-            goes_fast_directly(lab, pod, lab.pod(2, 1))
+            goes_fast_directly(lab, family, pod, lab.pod(2, 1))
         })
     })
 }
