@@ -29,6 +29,7 @@ pub struct ControlPlane {
     pub(super) dir: PathBuf,
     address: IpAddr,
     families: Families,
+    has_watch_cache: bool,
     pub(super) assets: Assets,
     pub(super) authority: Authority,
     pub(super) token_key: TokenKey,
@@ -59,6 +60,7 @@ impl ControlPlane {
             token_key: TokenKey::new()?,
             assets: assets.clone(),
             families: lab.families(),
+            has_watch_cache: true,
             host,
             dir,
             address,
@@ -124,10 +126,14 @@ impl ControlPlane {
 
     fn start_api_server_at(&mut self, port: u16) -> Result<()> {
         ensure!(self.api_server.is_none(), "the API server runs already");
-        let Self {
-            host, assets, dir, ..
-        } = &self;
-        let mut server = server::start_api_server(host, assets, dir, self.at(port), self.families)?;
+        let order = server::ApiServer {
+            assets: &self.assets,
+            dir: &self.dir,
+            at: self.at(port),
+            families: self.families,
+            has_watch_cache: self.has_watch_cache,
+        };
+        let mut server = order.start(&self.host)?;
         server.wait_for("the API server is ready", || {
             let ready = self.kubectl_at(port, &["get", "--raw", "/readyz"], "")?;
             ensure!(ready == "ok", "it says {ready:?}");
@@ -135,6 +141,11 @@ impl ControlPlane {
         })?;
         self.api_server = Some(server);
         Ok(())
+    }
+
+    /// Has an API server that is started from now on ask etcd each time, and remember nothing itself.
+    pub fn forgo_watch_cache(&mut self) {
+        self.has_watch_cache = false;
     }
 
     /// Kills the API server; what etcd holds stays.

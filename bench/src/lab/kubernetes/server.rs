@@ -108,35 +108,43 @@ pub(super) fn compact(host: &Host) -> Result<()> {
     ask("/v3/kv/compaction", &body).map(drop)
 }
 
-/// Starts kube-apiserver at this address. It is ready a while later.
-pub(super) fn start_api_server(
-    host: &Host,
-    assets: &Assets,
-    dir: &Path,
-    at: SocketAddr,
-    families: Families,
-) -> Result<Server> {
-    let mut command = Command::new(assets.program("kube-apiserver")?);
-    let file = |name: &str| dir.join(name).display().to_string();
-    let services: Vec<_> = families.each().map(service_range).collect();
-    let options = [
-        ("etcd-servers", format!("http://{ETCD}")),
-        ("bind-address", at.ip().to_string()),
-        ("advertise-address", at.ip().to_string()),
-        ("secure-port", at.port().to_string()),
-        ("tls-cert-file", file("server.crt")),
-        ("tls-private-key-file", file("server.key")),
-        ("cert-dir", file("")),
-        ("client-ca-file", file("ca.crt")),
-        ("service-account-issuer", ISSUER.to_owned()),
-        ("service-account-key-file", file("tokens.pub")),
-        ("service-account-signing-key-file", file("tokens.key")),
-        ("service-cluster-ip-range", services.join(",")),
-        ("authorization-mode", "Node,RBAC".to_owned()),
-        ("enable-admission-plugins", "NodeRestriction".to_owned()),
-    ];
-    command.args(options.map(|(name, value)| format!("--{name}={value}")));
-    Server::start(host, command, &dir.join("kube-apiserver.log"))
+/// How kube-apiserver is started.
+pub(super) struct ApiServer<'a> {
+    pub assets: &'a Assets,
+    /// Where its certificates and keys are, and its log is to be.
+    pub dir: &'a Path,
+    pub at: SocketAddr,
+    /// The families of Services.
+    pub families: Families,
+    pub has_watch_cache: bool,
+}
+
+impl ApiServer<'_> {
+    /// Starts it. It is ready a while later.
+    pub fn start(&self, host: &Host) -> Result<Server> {
+        let mut command = Command::new(self.assets.program("kube-apiserver")?);
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        let services: Vec<_> = self.families.each().map(service_range).collect();
+        let options = [
+            ("etcd-servers", format!("http://{ETCD}")),
+            ("watch-cache", self.has_watch_cache.to_string()),
+            ("bind-address", self.at.ip().to_string()),
+            ("advertise-address", self.at.ip().to_string()),
+            ("secure-port", self.at.port().to_string()),
+            ("tls-cert-file", file("server.crt")),
+            ("tls-private-key-file", file("server.key")),
+            ("cert-dir", file("")),
+            ("client-ca-file", file("ca.crt")),
+            ("service-account-issuer", ISSUER.to_owned()),
+            ("service-account-key-file", file("tokens.pub")),
+            ("service-account-signing-key-file", file("tokens.key")),
+            ("service-cluster-ip-range", services.join(",")),
+            ("authorization-mode", "Node,RBAC".to_owned()),
+            ("enable-admission-plugins", "NodeRestriction".to_owned()),
+        ];
+        command.args(options.map(|(name, value)| format!("--{name}={value}")));
+        Server::start(host, command, &self.dir.join("kube-apiserver.log"))
+    }
 }
 
 /// Where the ClusterIPs of a family come from.
