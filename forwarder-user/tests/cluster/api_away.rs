@@ -36,7 +36,7 @@ fn an_api_server_that_goes_away_comes_back() -> Result<()> {
         .try_for_each(|agent| agent.wait_ready(DEADLINE))?;
 
     cluster.control_plane.start_api_server()?;
-    cluster.create(&sign("sign")?)?;
+    cluster.create(&sign()?)?;
     let lab = &cluster.lab;
     wait_for_peers(lab, lab.node(1), &["node2", "sign"])?;
     wait_for_peers(lab, lab.node(2), &["node1", "sign"])?;
@@ -61,7 +61,7 @@ fn a_compacted_watch_begins_anew() -> Result<()> {
     cluster.control_plane.stop_api_server()?;
     // Its memory would not reach back either, whatever etcd remembers.
     cluster.control_plane.forgo_watch_cache();
-    let sign = sign("sign")?;
+    let sign = sign()?;
     cluster.control_plane.behind_the_back(|kubectl| {
         kubectl(&["delete", "node", "node3"], "")?;
         kubectl(&["create", "--validate=false", "-f", "-"], &sign).map(drop)
@@ -125,7 +125,7 @@ fn an_api_server_that_stands_still_is_waited_for() -> Result<()> {
     expect_all_routes(lab)?;
 
     cluster.control_plane.resume_api_server()?;
-    cluster.create(&sign("sign")?)?;
+    cluster.create(&sign()?)?;
     let lab = &cluster.lab;
     wait_for_peers(lab, lab.node(1), &["node2", "sign"])?;
     wait_for_peers(lab, lab.node(2), &["node1", "sign"])?;
@@ -149,7 +149,7 @@ fn a_slow_api_server_is_followed() -> Result<()> {
     let talk = Talk::new(lab, lab.pod(1, 1), lab.pod(2, 1))?;
     talk.wait_for(Road::Fast)?;
     let traffic = Traffic::start(lab)?;
-    cluster.create(&sign("sign")?)?;
+    cluster.create(&sign()?)?;
     wait_for_peers(lab, lab.node(1), &["node2", "sign"])?;
     cluster.kubectl(&["delete", "node", "sign"])?;
     wait_for_peers(lab, lab.node(1), &["node2"])?;

@@ -51,7 +51,7 @@ fn an_expired_token_costs_news_only() -> Result<()> {
     // A watch goes on for as long as its connection does, whatever becomes of the token.
     cluster.control_plane.stop_api_server()?;
     cluster.control_plane.start_api_server()?;
-    cluster.create(&sign("sign")?)?;
+    cluster.create(&sign()?)?;
     let lab = &cluster.lab;
     wait_for_error(lab, lab.node(2), "401 Unauthorized (who are we?")?;
     wait_for_peers(lab, lab.node(1), &["node2", "sign"])?;

@@ -1,7 +1,7 @@
 //! The control plane: started, stopped, slowed down.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Assets;
 use super::certificates::{Authority, Pair};
+use super::places::Place;
 use super::server::{self, Server};
 use super::tokens::TokenKey;
 use crate::lab::{Families, Host, Lab, names, registry};
@@ -36,17 +37,20 @@ pub struct ControlPlane {
     // In this order: who asks goes before who is asked.
     api_server: Option<Server>,
     _etcd: Server,
+    _place: Place,
 }
 
 impl ControlPlane {
     /// The programs that it consists of, and that it is asked with.
     pub const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
-    /// Starts it, with an empty cluster, and waits until it is ready.
+    /// Starts it, with an empty cluster, and waits until it is ready. Waits first while this process has as many
+    /// others as a machine should have to bear.
     ///
     /// # Errors
     /// When a program doesn't get ready; the message holds the end of its log.
     pub fn start(lab: &Lab, assets: &Assets) -> Result<Self> {
+        let place = Place::take();
         let host = lab.switch().clone();
         let dir = lab.file("kubernetes");
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -54,6 +58,7 @@ impl ControlPlane {
         let (bridge, prefix) = (names::SWITCH_BRIDGE, names::wire_prefix(names::API_FAMILY));
         host.ip(&format!("addr add {address}/{prefix} dev {bridge}\n"))?;
         let mut cluster = Self {
+            _place: place,
             _etcd: server::start_etcd(&host, assets, &dir)?,
             api_server: None,
             authority: Authority::new()?,
@@ -135,6 +140,8 @@ impl ControlPlane {
         };
         let mut server = order.start(&self.host)?;
         server.wait_for("the API server is ready", || {
+            // kubectl is a heavy thing to start in vain.
+            self.host.enter(|| Ok(TcpStream::connect(self.at(port))?))?;
             let ready = self.kubectl_at(port, &["get", "--raw", "/readyz"], "")?;
             ensure!(ready == "ok", "it says {ready:?}");
             Ok(())

@@ -20,6 +20,7 @@ mod assets;
 mod certificates;
 mod control_plane;
 mod kube_proxy;
+mod places;
 mod pod_access;
 mod server;
 mod tokens;

@@ -78,3 +78,32 @@ pub(super) fn unix_now() -> Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(now.context("the clock stands before 1970")?.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, KeyPair as _, UnparsedPublicKey};
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_signed_and_says_whose_it_is() {
+        let key = TokenKey::new().unwrap();
+        let account = ServiceAccount {
+            namespace: "kube-system",
+            name: "underpass",
+            uid: "6e3c",
+        };
+        let token = key.token(&account, 2_000_000_000).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let (_, claims) = signed.split_once('.').unwrap();
+        let public = key.key.public_key().as_ref();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        assert!(public.verify(signed.as_bytes(), &signature).is_ok());
+        let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["sub"], "system:serviceaccount:kube-system:underpass");
+        assert_eq!(claims["exp"], 2_000_000_000);
+        assert_eq!(claims["kubernetes.io"]["serviceaccount"]["uid"], "6e3c");
+    }
+}
