@@ -46,8 +46,9 @@ fn services_work(test: &str, backend: Backend) -> Result<()> {
         .map(|node| cluster.start_kube_proxy(node, backend))
         .collect();
     let _proxies = proxies?;
-    let _agents = cluster.start_agents(&cluster.agents_access()?)?;
     wait_for_services(lab)?;
+    // They, too, use a Service: the API server's.
+    let _agents = cluster.start_agents(&cluster.agents_access()?.by_service())?;
     for node in lab.nodes() {
         let table = node.run(&["nft", "list", "table", "ip", "kube-proxy"]);
         assert_eq!(

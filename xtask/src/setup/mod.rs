@@ -126,19 +126,6 @@ pub fn for_kernels() -> Result<()> {
     run_steps([&EMULATOR].into_iter(), false).map(drop)
 }
 
-/// Brings the programs of Kubernetes that tests run; silent where nothing is to do. What is missing is told, and
-/// the tests that need it are skipped.
-///
-/// # Errors
-/// The list of their versions is not as it should be.
-pub fn for_cluster_tests() -> Result<KubeAssets> {
-    let assets = kube_assets::ensure_there()?;
-    if let Some(why) = &assets.lacking {
-        eprintln!("setup: kube-assets: {} {why}", yellow("lacking"));
-    }
-    Ok(assets)
-}
-
 /// Runs the steps, all of them even after a failure, so that people see everything at once. True if
 /// something is lacking.
 fn run_steps<'a>(steps: impl Iterator<Item = &'a Step>, show_present: bool) -> Result<bool> {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Assets;
 use super::certificates::{Authority, Pair};
 use super::places::Place;
+use super::pod_access::api_service;
 use super::server::{self, Server};
 use super::tokens::TokenKey;
 use crate::lab::{Families, Host, Lab, names, registry};
@@ -80,7 +81,9 @@ impl ControlPlane {
 
     fn write_certificates(&self) -> Result<()> {
         let names = ["kubernetes", "kubernetes.default.svc", "127.0.0.1"].map(str::to_owned);
-        let names = names.into_iter().chain([self.address.to_string()]);
+        let names = names
+            .into_iter()
+            .chain([self.address, api_service().ip()].map(|it| it.to_string()));
         let Pair { certificate, key } = self.authority.server(names.collect())?;
         for (name, text) in [
             ("ca.crt", &self.authority.pem),

@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 
-use crate::lab::registry;
+use crate::lab::{names, registry};
 
 /// Where pods find it; the folders from the mounted one on.
 const FOLDERS: [&CStr; 3] = [
@@ -24,6 +24,11 @@ const FOLDERS: [&CStr; 3] = [
     c"/var/run/secrets/kubernetes.io",
     c"/var/run/secrets/kubernetes.io/serviceaccount",
 ];
+
+/// The API server's Service, which it makes itself: the first address of all.
+pub(super) fn api_service() -> SocketAddr {
+    SocketAddr::new(names::service_address(names::API_FAMILY, 1), 443)
+}
 
 /// The address of the API server, its authority's certificate, and the token of a ServiceAccount.
 #[derive(Clone, Debug)]
@@ -47,6 +52,14 @@ impl PodAccess {
         registry::write_whole(&access.dir.join("namespace"), namespace)?;
         access.set_token(token)?;
         Ok(access)
+    }
+
+    /// By the address that pods are told: the API server's own Service. It leads there once kube-proxy runs on the
+    /// node.
+    #[must_use]
+    pub fn by_service(mut self) -> Self {
+        self.server = api_service();
+        self
     }
 
     /// Puts another token in the place of the one that is there, as a kubelet does before it expires.

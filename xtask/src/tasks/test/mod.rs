@@ -117,7 +117,16 @@ fn kube_assets(
     let mut needing = tests_of(built).filter(needs_them);
     // A program that cannot even list its tests says so when they are run.
     needing.find(|it| libtest.wants(it).unwrap_or(true))?;
-    report.value("programs of Kubernetes", setup::for_cluster_tests)
+    let name = "programs of Kubernetes";
+    match setup::kube_assets::ensure_there() {
+        Ok(assets) => {
+            if let Some(why) = &assets.lacking {
+                report.left_out(name, why);
+            }
+            Some(assets)
+        }
+        Err(error) => report.value(name, || Err(error)),
+    }
 }
 
 fn tests_of(built: &[Executable]) -> impl Iterator<Item = &Executable> {
