@@ -17,7 +17,7 @@
 //! IPv4, IPv6 or both.
 //!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
-//! how fast they were. [`demo`] shows it all.
+//! how fast they were. [`demo`] shows it all. [`lab::kubernetes`] makes the nodes a real cluster.
 
 pub mod demo;
 pub mod lab;

@@ -37,6 +37,9 @@ enum Task {
     /// Hand hostile input to what reads nodes files, netlink messages and pinned maps
     #[command(after_long_help = tasks::fuzz::HELP)]
     Fuzz(tasks::fuzz::Args),
+    /// Bring etcd, kube-apiserver, kube-proxy and kubectl, which some tests run
+    #[command(after_long_help = tasks::kube_assets::HELP)]
+    KubeAssets,
     /// Raise nodes and pods as network namespaces: up, exec, down
     #[command(disable_help_flag = true)]
     Lab {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Build { release } => tasks::build::run(release),
         Task::Test(args) => tasks::test::run(&args),
         Task::Fuzz(args) => tasks::fuzz::run(&args),
+        Task::KubeAssets => tasks::kube_assets::run(),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
     };

@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -11,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::http::get;
+use super::kubernetes::PodAccess;
 use super::process::{self, Process};
 use super::{Host, Lab, Node};
 use crate::wait::{patient, wait_for};
@@ -24,6 +25,7 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 pub struct AgentOptions {
     binary: Option<PathBuf>,
     nodes_file: Option<PathBuf>,
+    pod_access: Option<PodAccess>,
     iface: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -41,6 +43,13 @@ impl AgentOptions {
     #[must_use]
     pub fn nodes_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.nodes_file = Some(path.into());
+        self
+    }
+
+    /// The Kubernetes API instead of a nodes file, reached as a pod reaches it.
+    #[must_use]
+    pub fn in_pod(mut self, access: &PodAccess) -> Self {
+        self.pod_access = Some(access.clone());
         self
     }
 
@@ -170,18 +179,12 @@ impl Lab {
         let log = self.file(&format!("agent-{}-{number}.log", node.name()));
         let output =
             File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let nodes_file = options
-            .nodes_file
-            .clone()
-            .unwrap_or_else(|| self.nodes_file());
         let mut command = Command::new(binary);
         command
             .arg("agent")
             .args(["--node-name", node.name()])
             .args(["--iface", options.iface.as_deref().unwrap_or(node.uplink())])
             .args(["--listen", &LISTEN.to_string()])
-            .arg("--nodes-file")
-            .arg(nodes_file)
             .arg("--bpffs")
             .arg(self.bpffs(node))
             .args(&options.arguments)
@@ -194,6 +197,14 @@ impl Lab {
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the agent's log")?)
             .stderr(output);
+        match &options.pod_access {
+            Some(access) => access.give_to(&mut command)?,
+            None => {
+                let file = options.nodes_file.clone();
+                let file = file.unwrap_or_else(|| self.nodes_file());
+                command.arg("--nodes-file").arg(file);
+            }
+        }
         Ok(AgentProcess {
             process: node.spawn(command)?,
             node: Host::clone(node),
@@ -252,42 +263,5 @@ impl Lab {
             .or(self.underpass.as_deref())
             .map(Path::to_owned)
             .context("the lab was built without LabBuilder::underpass(PATH)")
-    }
-}
-
-/// Asks by HTTP from inside `host`; status code and body.
-fn get(host: &Host, server: SocketAddr, path: &str, limit: Duration) -> Result<(u16, String)> {
-    // Zero would mean: no limit.
-    let limit = limit.max(Duration::from_millis(100));
-    let mut stream = host.enter(|| {
-        TcpStream::connect_timeout(&server, limit)
-            .with_context(|| format!("nobody listens on {server}"))
-    })?;
-    stream.set_read_timeout(Some(limit))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut response = Vec::new();
-    stream.read_to_end(&mut response)?;
-    parse_response(&String::from_utf8_lossy(&response))
-        .with_context(|| format!("{server}{path}: not an HTTP response"))
-}
-
-/// Status code and body of an HTTP response that ends with its connection.
-fn parse_response(response: &str) -> Option<(u16, String)> {
-    let (head, body) = response.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((status, body.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_response_has_a_status_and_a_body() {
-        let response = "HTTP/1.1 503 Service Unavailable\r\nx: y\r\n\r\nno nodes yet\n";
-        let expected = (503, "no nodes yet\n".to_owned());
-        assert_eq!(parse_response(response), Some(expected));
-        assert_eq!(parse_response("SSH-2.0-x\r\n"), None);
     }
 }

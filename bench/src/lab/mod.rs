@@ -25,6 +25,8 @@ mod builder;
 mod describe;
 mod family;
 mod host;
+mod http;
+pub mod kubernetes;
 pub mod names;
 mod node;
 mod nodes_file;

@@ -99,6 +99,14 @@ pub fn outside_address(family: Family) -> IpAddr {
     on_the_wire(family, 254)
 }
 
+/// The family in which the API server of a lab's control plane is reached, whatever its nodes speak besides.
+pub const API_FAMILY: Family = Family::V4;
+
+/// The address of that API server: the switch's.
+pub fn api_server_address() -> IpAddr {
+    on_the_wire(API_FAMILY, 253)
+}
+
 fn on_the_wire(family: Family, number: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 168, 77, number).into(),

@@ -8,6 +8,7 @@
 //!                          bpffs         empty: its directory for pins is its own
 //!                          lab.json      its hosts, once it is up
 //!                          nodes.yaml, *.log
+//!                          kubernetes/   what its control plane keeps, if it has one
 //! ```
 
 use std::fs::{self, File};

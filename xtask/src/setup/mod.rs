@@ -7,6 +7,7 @@ mod cargo_tool;
 mod components;
 mod debian_rust_src;
 mod kernels;
+pub mod kube_assets;
 mod programs;
 mod rust_src;
 
@@ -16,6 +17,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 pub use self::kernels::{Kernel, Search};
+pub use self::kube_assets::KubeAssets;
 pub use self::programs::EMULATOR_NAME;
 use crate::process;
 use crate::terminal::{green, red, seconds, yellow};

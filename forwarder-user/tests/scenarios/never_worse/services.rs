@@ -3,28 +3,21 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use underpass_bench::lab::rules::{HostPort, Protocol, Service};
-use underpass_bench::lab::{AgentOptions, Family, Host, LabBuilder, Node, Pod, names};
-use underpass_bench::traffic::{Bulk, TcpClient, TcpEcho, UdpClient, UdpEcho};
+use underpass_bench::lab::{AgentOptions, Family, Host, LabBuilder, Pod, names};
 use underpass_bench::{Backend, Lab, root_or_skip};
 
-use crate::common::{
-    self, DEADLINE, Datapath, Ends, NEVER, is_fast, make_fast, start_agents, tcp, udp,
-    with_both_and_families,
+use crate::common::{self, start_agents, with_both_and_families};
+use crate::service_traffic::{
+    PORT, Servers, by_a_node, by_its_own_service, closed_without_a_pod, converse,
+    goes_fast_directly, seen_as_it_is, transfer, translated_and_direct,
 };
 
 const NODE_PORT: u16 = 30_080;
 const NEAR_NODE_PORT: u16 = 30_081;
 const HOST_PORT: u16 = 8000;
-/// Where the pods listen.
-const PORT: u16 = 8080;
-/// Where the clients that are told so send from: translated, and direct.
-const TRANSLATED: u16 = 41_000;
-const DIRECT: u16 = 41_001;
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
-/// Bytes of a transfer.
-const SIZE: u64 = 8 << 20;
 
 #[test]
 fn clusterip() -> Result<()> {
@@ -51,49 +44,6 @@ fn clusterip() -> Result<()> {
     })
 }
 
-/// A pod of node 1 talks to one of node 2 by its service, which node 1 translates, and directly, both
-/// at once.
-fn translated_and_direct(lab: &Lab, pod: &Pod, far: &Pod, vip: SocketAddr) -> Result<()> {
-    let servers = Servers::start(far)?;
-    let from = |port| SocketAddr::new(pod.address(), port);
-    let to = SocketAddr::new(far.address(), PORT);
-
-    let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
-    let mut translated = TcpClient::connect_from(pod, TRANSLATED, vip, DEADLINE)?;
-    make_fast(lab, &tcp(from(DIRECT), to), || {
-        translated.echo(b"by the service")?;
-        direct.echo(b"directly").map(drop)
-    })?;
-    for _ in 0..10 {
-        translated.echo(b"by the service")?;
-        direct.echo(b"directly")?;
-    }
-    drop((direct, translated));
-
-    let direct = UdpClient::connect_from(pod, DIRECT, to)?;
-    let translated = UdpClient::connect_from(pod, TRANSLATED, vip)?;
-    make_fast(lab, &udp(from(DIRECT), to), || {
-        translated.echo(b"by the service", DEADLINE)?;
-        direct.echo(b"directly", DEADLINE).map(drop)
-    })?;
-    for _ in 0..10 {
-        translated.echo(b"by the service", DEADLINE)?;
-        direct.echo(b"directly", DEADLINE)?;
-    }
-
-    for (name, seen_by) in [
-        (tcp as Naming, servers.tcp.peers()),
-        (udp, servers.udp.peers()),
-    ] {
-        ensure!(seen_by.contains(&from(TRANSLATED)), "{seen_by:?}");
-        // As the pod knows it, and as the wire does.
-        never_confirmed(lab, lab.node(1), &name(from(TRANSLATED), vip))?;
-        never_confirmed(lab, lab.node(1), &name(from(TRANSLATED), to))?;
-    }
-    ensure!(is_fast(lab, &udp(from(DIRECT), to))?, "slow again");
-    Ok(())
-}
-
 #[test]
 fn nodeport() -> Result<()> {
     if !root_or_skip("nodeport") {
@@ -113,7 +63,7 @@ fn nodeport() -> Result<()> {
                 let front = SocketAddr::new(lab.node(1).address(), port);
                 by_a_node(lab, lab.node(1), front, pod)?;
             }
-            goes_fast_directly(lab, lab.pod(1, 2), far)
+            goes_fast_directly(lab, family, lab.pod(1, 2), far)
         })
     })
 }
@@ -136,36 +86,10 @@ fn nodeport_local() -> Result<()> {
             by_a_node(lab, lab.node(2), front(2), far)?;
             seen_as_it_is(lab, front(2), far)?;
 
-            // The other node has no pod behind it: closed to those outside, not to pods.
-            let servers = Servers::start(far)?;
-            let refused = TcpClient::connect(lab.outside(), front(1), NEVER);
-            ensure!(refused.is_err(), "open at a node without a pod");
-            let unanswered = UdpClient::connect(lab.outside(), front(1))?;
-            ensure!(unanswered.echo(b"hello", NEVER).is_err());
-            ensure!(servers.udp.peers().is_empty(), "it has got through");
-            converse(lab.pod(1, 1), front(1))?;
-            let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
-            for (peer, name) in peers.into_iter().zip([tcp as Naming, udp]) {
-                let ours = lab.pod(1, 1).address();
-                ensure!(peer.ip() == ours, "seen as {peer}");
-                let to = SocketAddr::new(far.address(), PORT);
-                never_confirmed(lab, lab.node(1), &name(peer, to))?;
-            }
-            drop(servers);
-            goes_fast_directly(lab, lab.pod(1, 1), far)
+            closed_without_a_pod(lab, front(1), far)?;
+            goes_fast_directly(lab, family, lab.pod(1, 1), far)
         })
     })
-}
-
-/// The pod is told the address of who is outside.
-fn seen_as_it_is(lab: &Lab, front: SocketAddr, pod: &Pod) -> Result<()> {
-    let servers = Servers::start(pod)?;
-    converse(lab.outside(), front)?;
-    let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
-    let outside = names::outside_address(Family::of(front.ip()));
-    ensure!(peers.len() == 2, "{peers:?}");
-    ensure!(peers.iter().all(|peer| peer.ip() == outside), "{peers:?}");
-    Ok(())
 }
 
 #[test]
@@ -193,37 +117,7 @@ fn pod_has_host_port(lab: &Lab) -> Result<()> {
     }
     let front = SocketAddr::new(lab.node(2).address(), HOST_PORT);
     by_a_node(lab, lab.node(2), front, far)?;
-    goes_fast_directly(lab, pod, far)
-}
-
-/// The way beside the translated one.
-fn goes_fast_directly(lab: &Lab, pod: &Pod, far: &Pod) -> Result<()> {
-    let _servers = Servers::start(far)?;
-    let (from, to) = (
-        SocketAddr::new(pod.address(), DIRECT),
-        SocketAddr::new(far.address(), PORT),
-    );
-    let mut direct = TcpClient::connect_from(pod, DIRECT, to, DEADLINE)?;
-    make_fast(lab, &tcp(from, to), || direct.echo(b"directly").map(drop))?;
-    let direct = UdpClient::connect_from(pod, DIRECT, to)?;
-    make_fast(lab, &udp(from, to), || {
-        direct.echo(b"directly", DEADLINE).map(drop)
-    })
-}
-
-/// All kinds of clients talk to a pod by a port of a node, which translates.
-fn by_a_node(lab: &Lab, node: &Node, front: SocketAddr, pod: &Pod) -> Result<()> {
-    for client in [lab.outside() as &Host, lab.pod(1, 2), lab.pod(2, 2)] {
-        let servers = Servers::start(pod)?;
-        converse(client, front)?;
-        let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
-        drop(servers);
-        transfer(client, pod, front)?;
-        for (peer, name) in peers.into_iter().zip([tcp as Naming, udp]) {
-            never_confirmed(lab, node, &name(peer, SocketAddr::new(pod.address(), PORT)))?;
-        }
-    }
-    Ok(())
+    goes_fast_directly(lab, lab.families().first(), pod, far)
 }
 
 #[test]
@@ -237,20 +131,8 @@ fn hairpin() -> Result<()> {
             for protocol in PROTOCOLS {
                 lab.add_service(&service("own", protocol, vip, pod))?;
             }
-            let servers = Servers::start(pod)?;
-            (0..5).try_for_each(|_| converse(pod, vip))?;
-            // What it got is not its own any more: masqueraded.
-            let peers = [servers.tcp.peers(), servers.udp.peers()].concat();
-            let own = pod.address();
-            ensure!(peers.iter().all(|peer| peer.ip() != own), "{peers:?}");
-            for peer in peers {
-                for name in [tcp as Naming, udp] {
-                    let to_pod = name(peer, SocketAddr::new(own, PORT));
-                    never_confirmed(lab, lab.node(1), &to_pod)?;
-                }
-            }
-            drop(servers);
-            goes_fast_directly(lab, pod, lab.pod(2, 1))
+            by_its_own_service(lab, pod, vip)?;
+            goes_fast_directly(lab, family, pod, lab.pod(2, 1))
         })
     })
 }
@@ -282,54 +164,4 @@ fn on_cluster(cluster: LabBuilder, scenario: impl Fn(&Lab) -> Result<()>) -> Res
 /// A service with one pod behind it; its name has to say the protocol, too.
 fn service(name: &str, protocol: Protocol, vip: SocketAddr, pod: &Pod) -> Service {
     Service::new(&format!("{name}-{protocol}"), protocol, vip).backend(pod.address(), PORT)
-}
-
-/// Echoes of TCP and UDP on the pods' port.
-struct Servers {
-    tcp: TcpEcho,
-    udp: UdpEcho,
-}
-
-impl Servers {
-    fn start(pod: &Pod) -> Result<Self> {
-        Ok(Self {
-            tcp: TcpEcho::start(pod, PORT)?,
-            udp: UdpEcho::start(pod, PORT)?,
-        })
-    }
-}
-
-/// How a packet of a protocol is named.
-type Naming = fn(SocketAddr, SocketAddr) -> Ends;
-
-/// A short connection, and a few datagrams.
-fn converse(client: &Host, front: SocketAddr) -> Result<()> {
-    let talk = || -> Result<()> {
-        let mut tcp = TcpClient::connect(client, front, DEADLINE)?;
-        let udp = UdpClient::connect(client, front)?;
-        for _ in 0..5 {
-            tcp.echo(&[7; 5000])?;
-            udp.echo(b"hello", DEADLINE)?;
-        }
-        tcp.close()
-    };
-    talk().with_context(|| format!("{} to {front}", client.name()))
-}
-
-/// A transfer to a pod by way of `front`.
-fn transfer(client: &Host, pod: &Pod, front: SocketAddr) -> Result<()> {
-    let bulk = Bulk::to(front).listen_port(PORT).size(SIZE);
-    let report = bulk.run(client, pod, DEADLINE);
-    report.with_context(|| format!("{} to {front}", client.name()))?;
-    Ok(())
-}
-
-/// The node that translates leaves it to the kernel, in both directions.
-fn never_confirmed(lab: &Lab, node: &Node, packet: &Ends) -> Result<()> {
-    let datapath = Datapath::of(lab, node)?;
-    for one in [*packet, packet.answer()] {
-        ensure!(!datapath.sends_fast(&one)?, "{one:?} is sent fast");
-        ensure!(!datapath.receives_fast(&one)?, "{one:?} is received fast");
-    }
-    Ok(())
 }

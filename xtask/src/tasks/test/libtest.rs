@@ -9,7 +9,8 @@ use anyhow::Result;
 use super::HOST_PACKAGES;
 use super::stream;
 use super::tally::Results;
-use crate::process::{as_root, name_of, search_path};
+use crate::process::{as_root, name_of, read, search_path};
+use crate::setup::KubeAssets;
 use crate::tasks::executables::Executable;
 use crate::{terminal, workspace};
 
@@ -23,6 +24,10 @@ const PASSED_ON: [&str; 4] = [
 /// The file in which a test notes that it cannot run on this machine.
 const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 
+/// The folders in which tests find the programs of Kubernetes, and what is missing there and why.
+const KUBE_ASSETS: &str = "UNDERPASS_KUBE_ASSETS";
+const KUBE_ASSETS_LACKING: &str = "UNDERPASS_KUBE_ASSETS_LACKING";
+
 /// With it set, the tests that try random input try a great deal of it.
 const LONG: &str = "UNDERPASS_LONG";
 
@@ -32,9 +37,22 @@ pub struct Libtest<'a> {
     pub more: &'a [String],
     pub skip_log: &'a Path,
     pub long: bool,
+    /// The programs of Kubernetes, where a test of the run needs them.
+    pub kube_assets: Option<KubeAssets>,
 }
 
 impl Libtest<'_> {
+    /// Whether any test of a program is to be run.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn wants(&self, test: &Executable) -> Result<bool> {
+        let mut command = Command::new(&test.path);
+        command.arg("--list").args(self.filter).args(self.more);
+        let list = read(command.current_dir(&test.package_dir))?;
+        Ok(list.lines().any(|line| line.ends_with(": test")))
+    }
+
     /// Runs test programs as the user who calls, one after the other.
     ///
     /// # Errors
@@ -83,6 +101,11 @@ impl Libtest<'_> {
             ("CARGO_MANIFEST_DIR", test.package_dir.clone().into()),
         ];
         env.extend(self.long.then(|| (LONG, "1".into())));
+        if let Some(assets) = &self.kube_assets {
+            env.push((KUBE_ASSETS, assets.path.clone()));
+            let lacking = assets.lacking.as_ref();
+            env.extend(lacking.map(|why| (KUBE_ASSETS_LACKING, why.into())));
+        }
         let passed_on = PASSED_ON.into_iter();
         env.extend(passed_on.filter_map(|name| Some((name, std::env::var_os(name)?))));
         env
