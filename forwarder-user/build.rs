@@ -34,8 +34,7 @@ fn build(workspace: &Path, out: &Path) -> Result<(), String> {
     if !rust_src()?.exists() {
         return Err("the Rust component rust-src is missing, from which `core` is built for BPF: run `cargo xtask setup`".into());
     }
-    // One target directory for all profiles, beside theirs, so that `core` is compiled once.
-    let target_dir = out.ancestors().nth(4).unwrap_or(out).join("bpf");
+    let target_dir = target_dir(out).join("bpf");
     let flags = [
         "-Cdebuginfo=2".to_owned(),
         format!("-Clinker={}", linker.display()),
@@ -73,6 +72,18 @@ fn build(workspace: &Path, out: &Path) -> Result<(), String> {
     std::fs::copy(&object, out.join("underpass.o"))
         .map(drop)
         .map_err(|error| format!("cannot copy {}: {error}", object.display()))
+}
+
+/// One target directory for all profiles and targets, beside theirs, so that `core` is compiled once.
+fn target_dir(out: &Path) -> &Path {
+    // <dir>/[<target>/]<profile>/build/<package>/out
+    let dir = out.ancestors().nth(4).unwrap_or(out);
+    match dir.file_name() {
+        Some(name) if env::var_os("TARGET").is_some_and(|target| target == name) => {
+            dir.parent().unwrap_or(dir)
+        }
+        _ => dir,
+    }
 }
 
 /// The linker that setup installed, else one on the PATH.

@@ -37,6 +37,9 @@ enum Task {
     /// Hand hostile input to what reads nodes files, netlink messages and pinned maps
     #[command(after_long_help = tasks::fuzz::HELP)]
     Fuzz(tasks::fuzz::Args),
+    /// Build the container image: the static binary and nothing else
+    #[command(after_long_help = tasks::image::HELP)]
+    Image(tasks::image::Args),
     /// Raise nodes and pods as network namespaces: up, exec, down
     #[command(disable_help_flag = true)]
     Lab {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Build { release } => tasks::build::run(release),
         Task::Test(args) => tasks::test::run(&args),
         Task::Fuzz(args) => tasks::fuzz::run(&args),
+        Task::Image(args) => tasks::image::run(&args),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
     };
