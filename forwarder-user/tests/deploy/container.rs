@@ -98,8 +98,12 @@ impl<'lab> OnNode<'lab> {
 
     /// Starts it as the agent that it is; where its nodes come from is all that is not the manifest's.
     pub fn start_agent(&self) -> Result<AgentProcess> {
-        let mut words = self.words();
-        words.extend(["--nodes-file", NODES]);
+        self.start_agent_with(&["--nodes-file", NODES])
+    }
+
+    /// Starts it as the agent that it is, with more arguments.
+    pub fn start_agent_with(&self, more: &[&str]) -> Result<AgentProcess> {
+        let words = [&self.words()[..], more].concat();
         self.lab.start_agent_in(self.node, &self.made, &words)
     }
 

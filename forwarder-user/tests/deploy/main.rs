@@ -2,6 +2,8 @@
 
 mod capabilities;
 mod container;
+mod dns;
+mod image;
 mod manifest;
 mod overlays;
 

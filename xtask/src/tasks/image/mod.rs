@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let arch = args.arch.map_or_else(Arch::of_machine, Ok)?;
     setup::for_image(arch)?;
     let builder = Builder::find()?;
-    let dir = workspace::target_dir().join("image");
+    let dir = workspace::target_dir().join("container-image");
     let output = args.output.clone().unwrap_or_else(|| {
         let name = args.tag.replace(['/', ':'], "-");
         dir.join(format!("{name}-{}.tar", arch.name()))
