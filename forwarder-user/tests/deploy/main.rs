@@ -1,11 +1,13 @@
 //! What `deploy/` ships, and what its documentation says to type: manifests, chart, image, capabilities.
 
 mod capabilities;
+mod chart;
 mod container;
 mod dns;
 mod image;
 mod manifest;
 mod overlays;
+mod tools;
 
 // The helpers of the scenarios, which use all of them.
 #[expect(dead_code, reason = "shared with the scenarios")]

@@ -1,34 +1,15 @@
 //! What becomes of the manifests: the overlays, and what they have in common with the manifest that detaches.
 
-use std::process::Command;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use serde_json::Value;
 use underpass::cli::{self, Cli, OffloadMode, RoutesMode};
-use underpass_bench::skip;
 
-use crate::manifest::{AGENT, DETACH, PodSpec, deploy, objects};
-
-/// The objects that an overlay makes, by kind; none without kubectl, which is told.
-pub fn build(test: &str, overlay: &str) -> Result<Option<Vec<Value>>> {
-    let mut kubectl = Command::new("kubectl");
-    let output = match kubectl.arg("kustomize").arg(deploy(overlay)).output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            skip(test, "this machine has no kubectl, which builds overlays");
-            return Ok(None);
-        }
-        output => output.context("cannot start kubectl")?,
-    };
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{overlay}: {complaint}");
-    let mut made = objects(&String::from_utf8(output.stdout)?)?;
-    made.sort_by_key(|object| object["kind"].as_str().map(str::to_owned));
-    Ok(Some(made))
-}
+use crate::manifest::{AGENT, DETACH, PodSpec};
+use crate::tools::kustomize;
 
 /// The DaemonSet among them.
-pub fn daemon_set(objects: &[Value]) -> Result<&Value> {
+fn daemon_set(objects: &[Value]) -> Result<&Value> {
     let mut found = objects.iter().filter(|one| one["kind"] == "DaemonSet");
     found.next().context("there is no DaemonSet")
 }
@@ -36,10 +17,9 @@ pub fn daemon_set(objects: &[Value]) -> Result<&Value> {
 /// The arguments of an overlay's agent, as the agent reads them.
 fn agent_args(objects: &[Value]) -> Result<cli::AgentArgs> {
     let pod = PodSpec::of(daemon_set(objects)?)?;
-    let words = ["underpass", "--node-name=node1"];
     let args = pod.containers[0].args.iter().map(String::as_str);
-    let (program, node_name) = (words[0], words[1]);
-    match Cli::try_parse_from([program].into_iter().chain(args).chain([node_name]))?.command {
+    let words = ["underpass"].into_iter().chain(args);
+    match Cli::try_parse_from(words.chain(["--node-name=node1"]))?.command {
         cli::Command::Agent(args) => Ok(*args),
         other => anyhow::bail!("no agent, but {other:?}"),
     }
@@ -52,7 +32,7 @@ fn an_overlay_says_what_may_go_fast() -> Result<()> {
         ("always", OffloadMode::Always),
     ] {
         let path = format!("kubernetes/overlays/{overlay}");
-        let Some(objects) = build("an_overlay_says_what_may_go_fast", &path)? else {
+        let Some(objects) = kustomize("an_overlay_says_what_may_go_fast", &path)? else {
             return Ok(());
         };
         let args = agent_args(&objects)?;
@@ -72,7 +52,8 @@ fn an_overlay_says_what_may_go_fast() -> Result<()> {
 /// The probes ask where the agent listens.
 #[test]
 fn the_probes_find_the_agent() -> Result<()> {
-    let Some(objects) = build("the_probes_find_the_agent", "kubernetes/overlays/beside")? else {
+    let Some(objects) = kustomize("the_probes_find_the_agent", "kubernetes/overlays/beside")?
+    else {
         return Ok(());
     };
     let listen = agent_args(&objects)?.listen.context("it does not listen")?;
