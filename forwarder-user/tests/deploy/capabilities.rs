@@ -16,7 +16,7 @@ use crate::talk::{Road, Talk};
 const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
 /// Starts the DaemonSet's container on every node, and waits until each knows the way to the other.
-fn start_agents(lab: &Lab) -> Result<Vec<AgentProcess>> {
+pub fn start_agents(lab: &Lab) -> Result<Vec<AgentProcess>> {
     let pod = PodSpec::of_file(AGENT)?;
     let mut agents = Vec::new();
     for node in lab.nodes() {
