@@ -86,33 +86,63 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let arch = args.arch.map_or_else(Arch::of_machine, Ok)?;
     setup::for_image(arch)?;
     let builder = Builder::find()?;
-    let dir = workspace::target_dir().join("container-image");
     let output = args.output.clone().unwrap_or_else(|| {
         let name = args.tag.replace(['/', ':'], "-");
-        dir.join(format!("{name}-{}.tar", arch.name()))
+        dir().join(format!("{name}-{}.tar", arch.name()))
     });
-    build(&builder, arch, args, &dir, &output)?;
+    build(&builder, arch, &args.tag, args.quick, &output)?;
     println!("{}", output.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(builder: &Builder, arch: Arch, args: &Args, dir: &Path, output: &Path) -> Result<()> {
-    let binary = binary::build(arch, args.quick)?;
+/// An image for tests on this machine.
+pub enum ForTests {
+    /// The archive.
+    Built(PathBuf),
+    /// None can be built here, and why.
+    Lacking(String),
+}
+
+/// Builds an image quickly, for tests on this machine.
+///
+/// # Errors
+/// There is all that it needs, and it cannot be built.
+pub fn for_tests() -> Result<ForTests> {
+    let ready = Arch::of_machine().and_then(|arch| {
+        setup::for_image(arch)?;
+        Ok((arch, Builder::find()?))
+    });
+    let (arch, builder) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return Ok(ForTests::Lacking(format!("{error:#}"))),
+    };
+    let output = dir().join("for-tests.tar");
+    build(&builder, arch, DEFAULT_TAG, true, &output)?;
+    Ok(ForTests::Built(output))
+}
+
+/// Where images are built, and put where no other place is named.
+fn dir() -> PathBuf {
+    workspace::target_dir().join("container-image")
+}
+
+fn build(builder: &Builder, arch: Arch, tag: &str, quick: bool, output: &Path) -> Result<()> {
+    let binary = binary::build(arch, quick)?;
     // The builder gets this folder, and nothing else of the workspace.
-    let context = dir.join(arch.name());
+    let context = dir().join(arch.name());
     fs::create_dir_all(&context).with_context(|| format!("making {}", context.display()))?;
     fs::copy(&binary, context.join("underpass"))
         .with_context(|| format!("copying {}", binary.display()))?;
     builder.build(&Order {
         arch,
-        tag: &args.tag,
+        tag,
         containerfile: &workspace::root().join("deploy/image/Containerfile"),
         context: &context,
         revision: &revision(),
-        scratch: &dir.join("storage"),
+        scratch: &dir().join("storage"),
         output,
     })?;
-    tell_size(&binary, output, args.quick)
+    tell_size(&binary, output, quick)
 }
 
 fn tell_size(binary: &Path, output: &Path, quick: bool) -> Result<()> {

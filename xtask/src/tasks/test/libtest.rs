@@ -9,8 +9,9 @@ use anyhow::Result;
 use super::HOST_PACKAGES;
 use super::stream;
 use super::tally::Results;
-use crate::process::{as_root, name_of, search_path};
+use crate::process::{as_root, name_of, read, search_path};
 use crate::tasks::executables::Executable;
+use crate::tasks::image::ForTests;
 use crate::{terminal, workspace};
 
 /// Variables that reach the tests also where they run as root by sudo, which drops what it isn't told of.
@@ -23,6 +24,10 @@ const PASSED_ON: [&str; 4] = [
 /// The file in which a test notes that it cannot run on this machine.
 const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 
+/// The archive of the image that tests unpack, or why there is none.
+const IMAGE: &str = "UNDERPASS_IMAGE";
+const IMAGE_LACKING: &str = "UNDERPASS_IMAGE_LACKING";
+
 /// With it set, the tests that try random input try a great deal of it.
 const LONG: &str = "UNDERPASS_LONG";
 
@@ -32,9 +37,23 @@ pub struct Libtest<'a> {
     pub more: &'a [String],
     pub skip_log: &'a Path,
     pub long: bool,
+    /// The container image, where a test of the run unpacks it.
+    pub image: Option<ForTests>,
 }
 
 impl Libtest<'_> {
+    /// The names of a program's tests that are to be run.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn names(&self, test: &Executable) -> Result<Vec<String>> {
+        let mut command = Command::new(&test.path);
+        command.arg("--list").args(self.filter).args(self.more);
+        let list = read(command.current_dir(&test.package_dir))?;
+        let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// Runs test programs as the user who calls, one after the other.
     ///
     /// # Errors
@@ -83,6 +102,10 @@ impl Libtest<'_> {
             ("CARGO_MANIFEST_DIR", test.package_dir.clone().into()),
         ];
         env.extend(self.long.then(|| (LONG, "1".into())));
+        env.extend(self.image.as_ref().map(|image| match image {
+            ForTests::Built(archive) => (IMAGE, archive.into()),
+            ForTests::Lacking(why) => (IMAGE_LACKING, why.into()),
+        }));
         let passed_on = PASSED_ON.into_iter();
         env.extend(passed_on.filter_map(|name| Some((name, std::env::var_os(name)?))));
         env

@@ -18,6 +18,7 @@ use self::libtest::Libtest;
 use self::report::Report;
 use self::skips::SkipLog;
 use super::executables::{self, Executable};
+use super::image::{self, ForTests};
 use crate::{setup, workspace};
 
 #[derive(clap::Args)]
@@ -45,21 +46,25 @@ pub struct Args {
 /// Every package that is built for this machine.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "underpass-ebpf"];
 
+/// The integration tests that unpack the container image: their program, and what their names begin with.
+const IMAGE_TESTS: (&str, &str) = ("deploy", "image::");
+
 /// # Errors
 /// Setup failed. A failing step is told by the exit code.
 pub fn run(args: &Args) -> Result<ExitCode> {
     setup::for_lab()?;
     let mut report = Report::default();
     let skips = SkipLog::create()?;
-    let libtest = Libtest {
+    let mut libtest = Libtest {
         filter: args.filter.as_deref(),
         more: &args.more,
         skip_log: skips.path(),
         long: args.long,
+        image: None,
     };
     if args.kernel.is_empty() {
         lint::run(&mut report, args.no_lint);
-        run_here(&mut report, &libtest, args.no_kernel);
+        run_here(&mut report, &mut libtest, args.no_kernel);
     } else {
         let suite = libtest.filter.map_or(Suite::Core, Suite::Named);
         if let Some(built) = report.value("build of the tests", || build(&suite.programs())) {
@@ -70,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Everything on this machine, and the quick ones of the core tests on one other kernel.
-fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
+fn run_here(report: &mut Report, libtest: &mut Libtest<'_>, no_kernel: bool) {
     let usual = kernels::USUAL;
     let Some(built) = report.value("build of the tests", || build(&[])) else {
         for name in ["unit tests", "doc tests", "integration tests"] {
@@ -79,6 +84,7 @@ fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
         report.not_run(&format!("kernel {usual}"), "the tests could not be built");
         return;
     };
+    libtest.image = image(report, libtest, &built);
     let (as_root, as_user): (Vec<_>, Vec<_>) = tests_of(&built).cloned().partition(needs_root);
     report.tests("unit tests", || libtest.run_all(&as_user));
     report.tests("doc tests", || libtest.run_doc_tests());
@@ -99,6 +105,16 @@ fn run_here(report: &mut Report, libtest: &Libtest<'_>, no_kernel: bool) {
             libtest.more,
         );
     }
+}
+
+/// The container image, where a test that unpacks it is to be run: the first time it takes minutes.
+fn image(report: &mut Report, libtest: &Libtest<'_>, built: &[Executable]) -> Option<ForTests> {
+    let (program, tests) = IMAGE_TESTS;
+    let test = tests_of(built).find(|it| it.target == program)?;
+    // A program that cannot even list its tests says so when they are run.
+    let names = libtest.names(test).unwrap_or_default();
+    names.iter().find(|name| name.starts_with(tests))?;
+    report.value("container image", image::for_tests)
 }
 
 fn tests_of(built: &[Executable]) -> impl Iterator<Item = &Executable> {
