@@ -31,11 +31,11 @@ fn main() {
 fn build(workspace: &Path, out: &Path) -> Result<(), String> {
     let linker = bpf_linker(workspace)
         .ok_or("bpf-linker is missing, which links the BPF programs: run `cargo xtask setup`")?;
-    if !rust_src()?.exists() {
+    let sysroot = sysroot()?;
+    if !sysroot.join("lib/rustlib/src/rust/library/core").exists() {
         return Err("the Rust component rust-src is missing, from which `core` is built for BPF: run `cargo xtask setup`".into());
     }
-    // One target directory for all profiles, beside theirs, so that `core` is compiled once.
-    let target_dir = out.ancestors().nth(4).unwrap_or(out).join("bpf");
+    let target_dir = target_dir(out).join("bpf");
     let flags = [
         "-Cdebuginfo=2".to_owned(),
         format!("-Clinker={}", linker.display()),
@@ -70,9 +70,39 @@ fn build(workspace: &Path, out: &Path) -> Result<(), String> {
         return Err("building the BPF programs failed; cargo's messages stand above".into());
     }
     let object = target_dir.join(TARGET).join("release/underpass");
-    std::fs::copy(&object, out.join("underpass.o"))
+    let embedded = out.join("underpass.o");
+    if strip(&sysroot, &object, &embedded) {
+        return Ok(());
+    }
+    std::fs::copy(&object, embedded)
         .map(drop)
         .map_err(|error| format!("cannot copy {}: {error}", object.display()))
+}
+
+/// Copies the object without what is for debuggers, three quarters of it. BTF, by which the maps carry their types,
+/// stays. False where the toolchain brings no tool for it: the whole object works as well.
+fn strip(sysroot: &Path, object: &Path, stripped: &Path) -> bool {
+    let host = env::var("HOST").expect("cargo sets HOST");
+    let tools = sysroot.join("lib/rustlib").join(host).join("bin");
+    let status = Command::new(tools.join("rust-objcopy"))
+        // It is the compiler's own, and finds LLVM where the compiler does.
+        .env("LD_LIBRARY_PATH", sysroot.join("lib"))
+        .arg("--strip-debug")
+        .args([object, stripped])
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// One target directory for all profiles and targets, beside theirs, so that `core` is compiled once.
+fn target_dir(out: &Path) -> &Path {
+    // <dir>/[<target>/]<profile>/build/<package>/out
+    let dir = out.ancestors().nth(4).unwrap_or(out);
+    match dir.file_name() {
+        Some(name) if env::var_os("TARGET").is_some_and(|target| target == name) => {
+            dir.parent().unwrap_or(dir)
+        }
+        _ => dir,
+    }
 }
 
 /// The linker that setup installed, else one on the PATH.
@@ -87,13 +117,12 @@ fn bpf_linker(workspace: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Where rust-src puts `core`.
-fn rust_src() -> Result<PathBuf, String> {
+/// The folder of the toolchain.
+fn sysroot() -> Result<PathBuf, String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .args(["--print", "sysroot"])
         .output()
         .map_err(|error| format!("cannot run rustc: {error}"))?;
-    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok(Path::new(&sysroot).join("lib/rustlib/src/rust/library/core"))
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }

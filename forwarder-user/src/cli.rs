@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::datapath::pins::DEFAULT_DIR;
+use crate::sysctl;
 
 /// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
 #[derive(Debug, Parser)]
@@ -16,6 +17,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Where the kernel's settings are read and written: in a container, where the node's /proc/sys is mounted
+    #[arg(long, value_name = "DIR", global = true, default_value = sysctl::DEFAULT_DIR, env = "UNDERPASS_PROC_SYS")]
+    pub proc_sys: PathBuf,
 }
 
 /// What `underpass` can do.
@@ -83,6 +87,10 @@ pub struct DetachArgs {
     /// Where the pins are.
     #[command(flatten)]
     pub pins: PinArgs,
+    /// Stay after it, doing nothing, until told to stop (SIGTERM, SIGINT): for a DaemonSet, whose containers may
+    /// not end
+    #[arg(long)]
+    pub stay: bool,
 }
 
 /// Which packets may take the fast path.

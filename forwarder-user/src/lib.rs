@@ -25,5 +25,6 @@ pub mod inspect;
 pub mod metrics;
 pub mod plan;
 mod random;
+pub mod stop;
 pub mod sysctl;
 pub mod world;

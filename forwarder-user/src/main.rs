@@ -7,12 +7,14 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
-use underpass::cli::{AgentArgs, BeLiberal, Cli, Command, LogFormat, OffloadMode, RoutesMode};
+use underpass::cli::{
+    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, OffloadMode, RoutesMode,
+};
 use underpass::config::{self, Config, UplinkChoice};
 use underpass::datapath::Pins;
 use underpass::world::kubernetes::Access;
 use underpass::world::source::Choice;
-use underpass::{detach, inspect};
+use underpass::{detach, inspect, stop, sysctl};
 use underpass_common::settings::Offload;
 
 fn main() -> ExitCode {
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    sysctl::look_in(&cli.proc_sys)?;
     match cli.command {
         Command::Agent(args) => run_agent(*args),
         Command::Status(args) => inspect::status::run(&args),
@@ -33,7 +36,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pods(args) => inspect::pods::run(&args),
         Command::Flows(args) => inspect::flows::run(&args),
         Command::Check(args) => inspect::check::run(&args),
-        Command::Detach(args) => runtime()?.block_on(detach::detach(&Pins::new(args.pins.bpffs))),
+        Command::Detach(args) => runtime()?.block_on(run_detach(args)),
     }
 }
 
@@ -63,6 +66,15 @@ fn run_agent(args: AgentArgs) -> Result<()> {
         let agent = Agent::start(config, options).await?;
         agent.run().await
     })
+}
+
+async fn run_detach(args: DetachArgs) -> Result<()> {
+    detach::detach(&Pins::new(args.pins.bpffs)).await?;
+    if args.stay {
+        println!("staying until told to stop");
+        stop::told()?.await;
+    }
+    Ok(())
 }
 
 fn config(args: AgentArgs, nodes: &Choice) -> Config {

@@ -1,10 +1,18 @@
 //! Kernel settings under `/proc/sys`, of the network namespace that we run in.
+//!
+//! In a container `/proc/sys` is read-only. The node's own `/proc/sys/net`, mounted at another place, is not, and
+//! shows the namespace of whoever looks all the same (`net/sysctl_net.c`).
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+
+/// The directory where nothing else is asked for.
+pub const DEFAULT_DIR: &str = "/proc/sys";
 
 /// Conntrack takes TCP packets outside the window for VALID: without it a connection that was fast
 /// and comes back to the kernel is INVALID there, which kube-proxy's rules drop.
@@ -19,6 +27,31 @@ pub const IPV6_FORWARD: &str = "net.ipv6.conf.all.forwarding";
 pub const NEIGHBOUR_LIMIT_V4: &str = "net.ipv4.neigh.default.gc_thresh3";
 /// The IPv6 neighbour table's upper limit, in entries.
 pub const NEIGHBOUR_LIMIT_V6: &str = "net.ipv6.neigh.default.gc_thresh3";
+
+/// The directory that was asked for.
+static DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has all settings read and written in `dir`, whose `net` is that of a `/proc/sys`. To be called once, before any is
+/// read: it holds for the whole process.
+///
+/// # Errors
+/// Where there is none, which would look like a kernel without any of the settings.
+pub fn look_in(dir: &Path) -> Result<()> {
+    let net = dir.join("net");
+    let kind = statfs(&net).with_context(|| format!("cannot look at {}", net.display()))?;
+    ensure!(
+        kind.filesystem_type() == PROC_SUPER_MAGIC,
+        "{} is not the kernel's: --proc-sys is to name /proc/sys, or where that is mounted",
+        net.display()
+    );
+    let kept = DIR.get_or_init(|| dir.to_owned());
+    ensure!(
+        kept == dir,
+        "settings are read in {} already",
+        kept.display()
+    );
+    Ok(())
+}
 
 /// Reads a number. `None`: this kernel, or this namespace, has no such setting.
 ///
@@ -39,19 +72,48 @@ pub fn read(key: &str) -> Result<Option<u64>> {
 /// An interface's MTU for IPv6. `None`: there is no IPv6 on it, or no such interface.
 pub fn mtu_v6(interface: &str) -> Option<u32> {
     // Not by a key: a name may have dots.
-    let file = format!("/proc/sys/net/ipv6/conf/{interface}/mtu");
+    let file = dir().join("net/ipv6/conf").join(interface).join("mtu");
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// Writes a number.
 ///
 /// # Errors
-/// Where it cannot be written: in a container `/proc/sys` is often read-only.
+/// Where it cannot be written: in a container `/proc/sys` is read-only, and the error says what to do about it.
 pub fn write(key: &str, value: u64) -> Result<()> {
-    fs::write(path(key), value.to_string())
-        .with_context(|| format!("cannot set the sysctl {key} to {value}"))
+    let written = fs::write(path(key), value.to_string());
+    let is_read_only =
+        matches!(&written, Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem);
+    written.with_context(|| {
+        let advice = if is_read_only {
+            ": mount the node's /proc/sys/net elsewhere, and name that place with --proc-sys"
+        } else {
+            ""
+        };
+        format!("cannot set the sysctl {key} to {value}{advice}")
+    })
+}
+
+fn dir() -> &'static Path {
+    DIR.get().map_or(Path::new(DEFAULT_DIR), PathBuf::as_path)
 }
 
 fn path(key: &str) -> PathBuf {
-    PathBuf::from("/proc/sys").join(key.replace('.', "/"))
+    dir().join(key.replace('.', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kernels_settings_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = look_in(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("cannot look at"), "{error:#}");
+        fs::create_dir(dir.path().join("net")).unwrap();
+        let error = look_in(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("--proc-sys"), "{error:#}");
+        look_in(Path::new(DEFAULT_DIR)).unwrap();
+    }
 }

@@ -1,6 +1,8 @@
 //! Every command that README tells to type is run: those for a node here, on a node of the lab; the
 //! rest are the project's own tasks, which their own tests and the demo run.
 
+mod documented;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
@@ -15,13 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What README says to type, line by line.
 fn commands() -> Vec<&'static str> {
-    README
-        .split("```sh\n")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("```"))
-        .flat_map(|(block, _)| block.lines())
-        .filter(|line| !line.trim().is_empty())
-        .collect()
+    documented::commands(README)
 }
 
 /// The project's own tasks: `cargo xtask demo` and `test` contain this test, and `lab` is what the

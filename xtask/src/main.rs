@@ -40,6 +40,9 @@ enum Task {
     /// Bring etcd, kube-apiserver, kube-proxy and kubectl, which some tests run
     #[command(after_long_help = tasks::kube_assets::HELP)]
     KubeAssets,
+    /// Build the container image: the static binary and nothing else
+    #[command(after_long_help = tasks::image::HELP)]
+    Image(tasks::image::Args),
     /// Raise nodes and pods as network namespaces: up, exec, down
     #[command(disable_help_flag = true)]
     Lab {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Test(args) => tasks::test::run(&args),
         Task::Fuzz(args) => tasks::fuzz::run(&args),
         Task::KubeAssets => tasks::kube_assets::run(),
+        Task::Image(args) => tasks::image::run(&args),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
     };

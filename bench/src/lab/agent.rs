@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use super::http::get;
 use super::kubernetes::PodAccess;
 use super::process::{self, Process};
-use super::{Host, Lab, Node};
+use super::{Container, Host, Lab, Node};
 use crate::wait::{patient, wait_for};
 
 /// Where an agent serves its health and metrics, in its node's namespace.
@@ -141,6 +141,14 @@ impl AgentProcess {
         &self.log
     }
 
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// When it still runs after `deadline`.
+    pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.process.wait(deadline)
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         match fs::read(&self.log) {
@@ -175,10 +183,6 @@ impl Lab {
     /// When the program can't be started. What the agent itself has to say is in its log.
     pub fn start_agent(&self, node: &Node, options: &AgentOptions) -> Result<AgentProcess> {
         let binary = self.binary(options.binary.as_deref())?;
-        let number = self.agents_started.fetch_add(1, Ordering::Relaxed) + 1;
-        let log = self.file(&format!("agent-{}-{number}.log", node.name()));
-        let output =
-            File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = Command::new(binary);
         command
             .arg("agent")
@@ -193,10 +197,7 @@ impl Lab {
                     .environment
                     .iter()
                     .map(|(name, value)| (name, value)),
-            )
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().context("cannot share the agent's log")?)
-            .stderr(output);
+            );
         match &options.pod_access {
             Some(access) => access.give_to(&mut command)?,
             None => {
@@ -205,11 +206,47 @@ impl Lab {
                 command.arg("--nodes-file").arg(file);
             }
         }
+        let (command, log) = self.with_log(node, command)?;
         Ok(AgentProcess {
             process: node.spawn(command)?,
             node: Host::clone(node),
             log,
         })
+    }
+
+    /// Starts an agent in a container on a node. All of its arguments are the caller's; it is to listen where agents
+    /// of the lab do, on port 9911 of 127.0.0.1.
+    ///
+    /// # Errors
+    /// As [`start_agent`](Self::start_agent).
+    pub fn start_agent_in(
+        &self,
+        node: &Node,
+        container: &Container,
+        command: &[&str],
+    ) -> Result<AgentProcess> {
+        let (command, log) = self.with_log(node, container.command(node, command)?)?;
+        Ok(AgentProcess {
+            process: Process::start(
+                command,
+                format!("the agent in a container on {}", node.name()),
+            )?,
+            node: Host::clone(node),
+            log,
+        })
+    }
+
+    /// Has what `command` says go to a log of its own.
+    fn with_log(&self, node: &Node, mut command: Command) -> Result<(Command, PathBuf)> {
+        let number = self.agents_started.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = self.file(&format!("agent-{}-{number}.log", node.name()));
+        let output =
+            File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share the agent's log")?)
+            .stderr(output);
+        Ok((command, log))
     }
 
     /// Starts an agent on every node and waits until all are ready.

@@ -22,6 +22,7 @@
 mod agent;
 mod bpffs;
 mod builder;
+pub mod container;
 mod describe;
 mod family;
 mod host;
@@ -44,6 +45,7 @@ use anyhow::{Context, Result};
 
 pub use agent::{AgentOptions, AgentProcess};
 pub use builder::LabBuilder;
+pub use container::Container;
 pub use describe::{HostDescription, LabDescription};
 pub use family::{Families, Family};
 pub use host::Host;

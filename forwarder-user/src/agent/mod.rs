@@ -13,11 +13,11 @@ mod report;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
 use underpass_common::endpoint::Endpoint;
@@ -32,6 +32,7 @@ use crate::datapath::{Attachments, LoadOptions, Pins, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
+use crate::stop;
 use crate::sysctl;
 use crate::world::World;
 use crate::world::kernel::LinkKind;
@@ -151,8 +152,7 @@ impl Agent {
     /// # Errors
     /// Where the kernel no longer tells what happens.
     pub async fn run(mut self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        let mut told_to_stop = pin!(stop::told()?);
         let mut resync = interval(RESYNC);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut endpoints = interval(ENDPOINTS);
@@ -160,8 +160,7 @@ impl Agent {
         self.read_nodes().await;
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = &mut told_to_stop => break,
                 events = self.events.next() => self.absorb(events?).await,
                 () = self.source.changed() => self.read_nodes().await,
                 _ = resync.tick() => self.resync().await,

@@ -53,25 +53,27 @@ pub fn rustup() -> Option<PathBuf> {
 /// Adds components to the toolchain in use.
 ///
 /// # Errors
-/// No rustup, or it failed: with its own words, shortened.
+/// As [`call_rustup`].
 pub fn rustup_add(components: &[&str]) -> Result<()> {
+    call_rustup(&[&["component", "add"], components].concat())
+}
+
+/// Has rustup change the toolchain in use: `target add TARGET`.
+///
+/// # Errors
+/// No rustup, or it failed: with its own words, shortened.
+pub fn call_rustup(arguments: &[&str]) -> Result<()> {
+    let what = format!("rustup {}", arguments.join(" "));
     let Some(rustup) = rustup() else {
-        bail!(
-            "this machine has no rustup to bring {}",
-            components.join(", ")
-        );
+        bail!("this machine has no rustup for `{what}`");
     };
     let mut command = Command::new(rustup);
     // Its own traces would bury the one line that matters.
     command
-        .args(["component", "add"])
-        .args(components)
+        .args(arguments)
         .env("RUST_BACKTRACE", "0")
         .current_dir(workspace::root());
-    let output = process::capture_slow(
-        &format!("rustup component add {}", components.join(" ")),
-        &mut command,
-    )?;
+    let output = process::capture_slow(&what, &mut command)?;
     if !output.status.success() {
         bail!(
             "rustup: {}",

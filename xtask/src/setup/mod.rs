@@ -10,6 +10,7 @@ mod kernels;
 pub mod kube_assets;
 mod programs;
 mod rust_src;
+pub mod static_target;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,6 +21,7 @@ pub use self::kernels::{Kernel, Search};
 pub use self::kube_assets::KubeAssets;
 pub use self::programs::EMULATOR_NAME;
 use crate::process;
+use crate::tasks::image::Arch;
 use crate::terminal::{green, red, seconds, yellow};
 
 /// How a step ended.
@@ -75,6 +77,36 @@ const PROGRAMS: Step = Step {
     run: programs::ensure,
 };
 
+/// What builds the container image.
+const IMAGE_BUILDER: Step = Step {
+    name: "image builder",
+    run: programs::ensure_image_builder,
+};
+
+/// What a static binary for amd64 is built with.
+const STATIC_AMD64: [Step; 2] = [
+    Step {
+        name: "static target",
+        run: || static_target::ensure(Arch::Amd64),
+    },
+    Step {
+        name: "static cc",
+        run: || static_target::ensure_compiler(Arch::Amd64),
+    },
+];
+
+/// As [`STATIC_AMD64`], for arm64.
+const STATIC_ARM64: [Step; 2] = [
+    Step {
+        name: "static target",
+        run: || static_target::ensure(Arch::Arm64),
+    },
+    Step {
+        name: "static cc",
+        run: || static_target::ensure_compiler(Arch::Arm64),
+    },
+];
+
 /// What boots other kernels.
 const EMULATOR: Step = Step {
     name: "emulator",
@@ -124,6 +156,19 @@ pub fn for_fuzzing() -> Result<()> {
 /// Nobody could be asked. A lacking program is only told: what needs it says that it is not there.
 pub fn for_kernels() -> Result<()> {
     run_steps([&EMULATOR].into_iter(), false).map(drop)
+}
+
+/// Brings what building the container image needs; silent where nothing is to do.
+///
+/// # Errors
+/// A step that the build needs failed. What lacks besides is only told: there may be another way.
+pub fn for_image(arch: Arch) -> Result<()> {
+    let of_arch = match arch {
+        Arch::Amd64 => &STATIC_AMD64,
+        Arch::Arm64 => &STATIC_ARM64,
+    };
+    let steps = TOOLCHAIN.iter().chain(of_arch).chain([&IMAGE_BUILDER]);
+    run_steps(steps, false).map(drop)
 }
 
 /// Runs the steps, all of them even after a failure, so that people see everything at once. True if

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Outcome;
 use crate::process::{as_root, find_program, read, run};
@@ -62,6 +62,35 @@ const EMULATOR: [Program; 1] = [of(
     &[&["qemu-system-x86"]],
 )];
 
+/// What builds the container image, where there is no docker either.
+const IMAGE_BUILDER: [Program; 1] = [of(
+    "buildah",
+    "building the container image",
+    &[&["buildah"]],
+)];
+
+/// What compiles the parts in C of a static binary.
+static COMPILERS: [Program; 3] = [
+    of(CC_MUSL, "compiling for musl", &[&["musl-tools"]]),
+    of(
+        CC_AMD64,
+        "compiling for amd64",
+        &[&["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"]],
+    ),
+    of(
+        CC_ARM64,
+        "compiling for arm64",
+        &[&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]],
+    ),
+];
+
+/// The C compiler for musl, for this machine.
+pub const CC_MUSL: &str = "musl-gcc";
+/// The C compiler for amd64 on other machines.
+pub const CC_AMD64: &str = "x86_64-linux-gnu-gcc";
+/// The C compiler for arm64 on other machines.
+pub const CC_ARM64: &str = "aarch64-linux-gnu-gcc";
+
 /// The program that boots other kernels.
 pub const EMULATOR_NAME: &str = "qemu-system-x86_64";
 
@@ -91,6 +120,23 @@ pub fn ensure() -> Result<Outcome> {
 /// What boots other kernels.
 pub fn ensure_emulator() -> Result<Outcome> {
     ensure_all(&EMULATOR)
+}
+
+/// What builds the container image: docker is as good.
+pub fn ensure_image_builder() -> Result<Outcome> {
+    if find_program("docker").is_some() {
+        return Ok(Outcome::Present(String::new()));
+    }
+    ensure_all(&IMAGE_BUILDER)
+}
+
+/// One of the C compilers for a static binary.
+pub fn ensure_compiler(name: &str) -> Result<Outcome> {
+    let found = COMPILERS.iter().filter(|program| program.name == name);
+    found
+        .map(|program| ensure_all(std::slice::from_ref(program)))
+        .next()
+        .unwrap_or_else(|| bail!("nobody knows a compiler {name}"))
 }
 
 fn ensure_all(programs: &'static [Program]) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod demo;
 pub mod fuzz;
+pub mod image;
 pub mod kube_assets;
 pub mod lab;
 pub mod test;

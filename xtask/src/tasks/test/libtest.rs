@@ -12,6 +12,7 @@ use super::tally::Results;
 use crate::process::{as_root, name_of, read, search_path};
 use crate::setup::KubeAssets;
 use crate::tasks::executables::Executable;
+use crate::tasks::image::ForTests;
 use crate::{terminal, workspace};
 
 /// Variables that reach the tests also where they run as root by sudo, which drops what it isn't told of.
@@ -27,6 +28,9 @@ const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 /// The folders in which tests find the programs of Kubernetes, and what is missing there and why.
 const KUBE_ASSETS: &str = "UNDERPASS_KUBE_ASSETS";
 const KUBE_ASSETS_LACKING: &str = "UNDERPASS_KUBE_ASSETS_LACKING";
+/// The archive of the image that tests unpack, or why there is none.
+const IMAGE: &str = "UNDERPASS_IMAGE";
+const IMAGE_LACKING: &str = "UNDERPASS_IMAGE_LACKING";
 
 /// With it set, the tests that try random input try a great deal of it.
 const LONG: &str = "UNDERPASS_LONG";
@@ -39,18 +43,21 @@ pub struct Libtest<'a> {
     pub long: bool,
     /// The programs of Kubernetes, where a test of the run needs them.
     pub kube_assets: Option<KubeAssets>,
+    /// The container image, where a test of the run unpacks it.
+    pub image: Option<ForTests>,
 }
 
 impl Libtest<'_> {
-    /// Whether any test of a program is to be run.
+    /// The names of a program's tests that are to be run.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn wants(&self, test: &Executable) -> Result<bool> {
+    pub fn names(&self, test: &Executable) -> Result<Vec<String>> {
         let mut command = Command::new(&test.path);
         command.arg("--list").args(self.filter).args(self.more);
         let list = read(command.current_dir(&test.package_dir))?;
-        Ok(list.lines().any(|line| line.ends_with(": test")))
+        let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Runs test programs as the user who calls, one after the other.
@@ -106,6 +113,10 @@ impl Libtest<'_> {
             let lacking = assets.lacking.as_ref();
             env.extend(lacking.map(|why| (KUBE_ASSETS_LACKING, why.into())));
         }
+        env.extend(self.image.as_ref().map(|image| match image {
+            ForTests::Built(archive) => (IMAGE, archive.into()),
+            ForTests::Lacking(why) => (IMAGE_LACKING, why.into()),
+        }));
         let passed_on = PASSED_ON.into_iter();
         env.extend(passed_on.filter_map(|name| Some((name, std::env::var_os(name)?))));
         env

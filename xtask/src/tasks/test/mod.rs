@@ -4,6 +4,7 @@
 mod kernels;
 mod libtest;
 mod lint;
+mod prepare;
 mod report;
 mod skips;
 mod stream;
@@ -18,7 +19,6 @@ use self::libtest::Libtest;
 use self::report::Report;
 use self::skips::SkipLog;
 use super::executables::{self, Executable};
-use crate::setup::KubeAssets;
 use crate::{setup, workspace};
 
 #[derive(clap::Args)]
@@ -46,9 +46,6 @@ pub struct Args {
 /// Every package that is built for this machine.
 const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "underpass-ebpf"];
 
-/// The integration tests that run programs of Kubernetes.
-const KUBERNETES_TESTS: [&str; 1] = ["cluster"];
-
 /// # Errors
 /// Setup failed. A failing step is told by the exit code.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -61,6 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         skip_log: skips.path(),
         long: args.long,
         kube_assets: None,
+        image: None,
     };
     if args.kernel.is_empty() {
         lint::run(&mut report, args.no_lint);
@@ -84,7 +82,8 @@ fn run_here(report: &mut Report, libtest: &mut Libtest<'_>, no_kernel: bool) {
         report.not_run(&format!("kernel {usual}"), "the tests could not be built");
         return;
     };
-    libtest.kube_assets = kube_assets(report, libtest, &built);
+    libtest.kube_assets = prepare::kube_assets(report, libtest, &built);
+    libtest.image = prepare::image(report, libtest, &built);
     let (as_root, as_user): (Vec<_>, Vec<_>) = tests_of(&built).cloned().partition(needs_root);
     report.tests("unit tests", || libtest.run_all(&as_user));
     report.tests("doc tests", || libtest.run_doc_tests());
@@ -104,28 +103,6 @@ fn run_here(report: &mut Report, libtest: &mut Libtest<'_>, no_kernel: bool) {
             &built,
             libtest.more,
         );
-    }
-}
-
-/// The programs of Kubernetes, where a test that needs them is to be run: the first time they take minutes.
-fn kube_assets(
-    report: &mut Report,
-    libtest: &Libtest<'_>,
-    built: &[Executable],
-) -> Option<KubeAssets> {
-    let needs_them = |it: &&Executable| KUBERNETES_TESTS.contains(&it.target.as_str());
-    let mut needing = tests_of(built).filter(needs_them);
-    // A program that cannot even list its tests says so when they are run.
-    needing.find(|it| libtest.wants(it).unwrap_or(true))?;
-    let name = "programs of Kubernetes";
-    match setup::kube_assets::ensure_there() {
-        Ok(assets) => {
-            if let Some(why) = &assets.lacking {
-                report.left_out(name, why);
-            }
-            Some(assets)
-        }
-        Err(error) => report.value(name, || Err(error)),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::tasks::test::{needs_root, tests_of};
 /// The tests that every kernel must pass, by program: every program loads and attaches, gives the verdicts that it
 /// gives here, and carries the scenarios that stand for the others. An emulated guest is slow, so it is not all of
 /// them; `cargo xtask test --kernel 6.1 NAME` runs any other.
-const CORE: [(&str, &[&str]); 4] = [
+const CORE: [(&str, &[&str]); 5] = [
     QUICK[0],
     QUICK[1],
     QUICK[2],
@@ -21,6 +21,14 @@ const CORE: [(&str, &[&str]); 4] = [
             // Here alone, where the machine's own kernel has no VLAN devices.
             "never_worse::headers::vlan",
             "never_worse::packets::ttl",
+        ],
+    ),
+    // What a kernel asks of whoever loads programs changes from one to the next.
+    (
+        "deploy",
+        &[
+            "capabilities::the_daemonset_may_do_all_that_it_must",
+            "capabilities::the_kernel_refuses_for_want_of_each_capability",
         ],
     ),
 ];
@@ -152,7 +160,8 @@ mod tests {
         let quick = Suite::Quick.tests();
         assert!(quick.iter().all(|name| core.contains(name)));
         assert!(quick.len() < core.len());
-        assert_eq!(Suite::Core.programs(), ["packets", "attach", "scenarios"]);
+        let programs = ["packets", "attach", "scenarios", "deploy"];
+        assert_eq!(Suite::Core.programs(), programs);
     }
 
     #[test]
