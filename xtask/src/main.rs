@@ -37,7 +37,7 @@ enum Task {
     /// Hand hostile input to what reads nodes files, netlink messages and pinned maps
     #[command(after_long_help = tasks::fuzz::HELP)]
     Fuzz(tasks::fuzz::Args),
-    /// Bring etcd, kube-apiserver, kube-proxy and kubectl, which some tests run
+    /// Bring etcd, kube-apiserver, kube-proxy, kubectl and helm, which some tests run
     #[command(after_long_help = tasks::kube_assets::HELP)]
     KubeAssets,
     /// Build the container image: the static binary and nothing else

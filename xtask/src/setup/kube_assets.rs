@@ -12,21 +12,42 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{capture_slow, find_program, is_executable, name_of};
 use crate::workspace;
 
-/// Where people who test controllers have them already; kubebuilder's own folder lacks kube-proxy.
+/// Where people who test controllers have them already; kubebuilder's own folder lacks kube-proxy and helm.
 const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// The programs, and the Go packages that they are built from.
-const PROGRAMS: [(&str, &str); 4] = [
-    ("etcd", "go.etcd.io/etcd/server/v3"),
-    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
-    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+/// A program, and what it is built from.
+#[derive(Clone, Copy, Debug)]
+struct Program {
+    name: &'static str,
+    /// The Go package.
+    package: &'static str,
+    /// The folder of `bench/kube-assets` whose go.mod pins it.
+    list: &'static str,
+}
+
+const PROGRAMS: [Program; 5] = [
+    Program::new("etcd", "go.etcd.io/etcd/server/v3", ""),
+    Program::new("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", ""),
+    Program::new("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", ""),
+    Program::new("kubectl", "k8s.io/kubernetes/cmd/kubectl", ""),
+    Program::new("helm", "helm.sh/helm/v3/cmd/helm", "helm"),
 ];
 
-/// The modules whose versions name a folder of the cache.
-const MODULES: [(&str, &str); 2] = [
-    ("kubernetes", "k8s.io/kubernetes"),
-    ("etcd", "go.etcd.io/etcd/server/v3"),
+impl Program {
+    const fn new(name: &'static str, package: &'static str, list: &'static str) -> Self {
+        Self {
+            name,
+            package,
+            list,
+        }
+    }
+}
+
+/// The modules whose versions name a folder of the cache, each with the list that pins it.
+const MODULES: [(&str, &str, &str); 3] = [
+    ("kubernetes", "k8s.io/kubernetes", ""),
+    ("etcd", "go.etcd.io/etcd/server/v3", ""),
+    ("helm", "helm.sh/helm/v3", "helm"),
 ];
 
 /// What there is of the programs.
@@ -46,19 +67,18 @@ pub fn ensure_there() -> Result<KubeAssets> {
     let given = env::var_os(KUBEBUILDER_ASSETS).map(PathBuf::from);
     let missing: Vec<_> = PROGRAMS
         .into_iter()
-        .filter(|(name, _)| !given.as_ref().is_some_and(|dir| has(dir, name)))
+        .filter(|program| !given.as_ref().is_some_and(|dir| has(dir, program.name)))
         .collect();
     let mut dirs: Vec<_> = given.iter().cloned().collect();
     let mut lacking = None;
     if !missing.is_empty() {
-        let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+        let names: Vec<_> = missing.iter().map(|program| program.name).collect();
         let names = names.join(", ");
         if let Some(dir) = &given {
             let dir = dir.display();
             eprintln!("  {KUBEBUILDER_ASSETS} ({dir}) has no {names}: ours are taken");
         }
-        let manifest = fs::read_to_string(modules_dir().join("go.mod"));
-        let key = cache_key(&manifest.context("reading bench/kube-assets/go.mod")?)?;
+        let key = cache_key()?;
         let built = cache_dir().and_then(|cache| build_in(&cache.join(key), &missing));
         match built {
             Ok(dir) => dirs.push(dir),
@@ -73,9 +93,9 @@ fn has(dir: &Path, name: &str) -> bool {
     is_executable(&dir.join(name))
 }
 
-/// The Go module that pins versions and checksums.
-fn modules_dir() -> PathBuf {
-    workspace::root().join("bench/kube-assets")
+/// A Go module that pins versions and checksums.
+fn modules_dir(list: &str) -> PathBuf {
+    workspace::root().join("bench/kube-assets").join(list)
 }
 
 /// The folder of the user's cache that is ours.
@@ -88,24 +108,34 @@ fn cache_dir() -> Result<PathBuf> {
     Ok(cache.join("underpass/kube-assets"))
 }
 
-/// The name of the folder for the versions in a go.mod: `kubernetes-v1.36.3-etcd-v3.6.8`.
-fn cache_key(manifest: &str) -> Result<String> {
-    let version = |module: &str| {
-        let mut lines = manifest.lines().map(|line| line.trim());
-        let line = lines.find_map(|line| line.strip_prefix(module)?.strip_prefix(' '));
-        let version = line.and_then(|rest| rest.split_whitespace().next());
-        version.with_context(|| format!("bench/kube-assets/go.mod does not require {module}"))
+/// The name of the folder for the versions that are pinned: `kubernetes-v1.36.3-etcd-v3.6.8-helm-v3.21.4`.
+fn cache_key() -> Result<String> {
+    let part = |(name, module, list): (&str, &str, &str)| {
+        let manifest = modules_dir(list).join("go.mod");
+        let text = fs::read_to_string(&manifest);
+        let text = text.with_context(|| format!("reading {}", manifest.display()))?;
+        let version = version_in(&text, module);
+        let version =
+            version.with_context(|| format!("{} does not require {module}", manifest.display()))?;
+        Ok(format!("{name}-{version}"))
     };
-    let parts: Result<Vec<_>> = MODULES
-        .iter()
-        .map(|(name, module)| Ok(format!("{name}-{}", version(module)?)))
-        .collect();
+    let parts: Result<Vec<_>> = MODULES.into_iter().map(part).collect();
     Ok(parts?.join("-"))
 }
 
+/// The version of a module that the text of a go.mod requires.
+fn version_in<'a>(manifest: &'a str, module: &str) -> Option<&'a str> {
+    let mut lines = manifest.lines().map(str::trim);
+    let rest = lines.find_map(|line| {
+        let line = line.strip_prefix("require ").unwrap_or(line);
+        line.strip_prefix(module)?.strip_prefix(' ')
+    })?;
+    rest.split_whitespace().next()
+}
+
 /// Builds those of the programs that are not in `dir`, each moved there once it is whole.
-fn build_in(dir: &Path, programs: &[(&str, &str)]) -> Result<PathBuf> {
-    if programs.iter().all(|(name, _)| has(dir, name)) {
+fn build_in(dir: &Path, programs: &[Program]) -> Result<PathBuf> {
+    if programs.iter().all(|program| has(dir, program.name)) {
         return Ok(dir.to_owned());
     }
     let Some(go) = find_program("go") else {
@@ -119,26 +149,26 @@ fn build_in(dir: &Path, programs: &[(&str, &str)]) -> Result<PathBuf> {
     lock.lock().context("locking the cache")?;
     // With the lock held, what is there is left over from a build that was cut off.
     let draft = dir.join(".building");
-    for (name, package) in programs.iter().filter(|(name, _)| !has(dir, name)) {
-        build(&go, package, &draft, name)?;
-        let place = dir.join(name);
+    for program in programs.iter().filter(|program| !has(dir, program.name)) {
+        build(&go, program, &draft)?;
+        let place = dir.join(program.name);
         fs::rename(&draft, &place).with_context(|| format!("making {}", place.display()))?;
     }
     Ok(dir.to_owned())
 }
 
-fn build(go: &Path, package: &str, to: &Path, name: &str) -> Result<()> {
+fn build(go: &Path, program: &Program, to: &Path) -> Result<()> {
     let mut command = Command::new(go);
     command
-        .current_dir(modules_dir())
+        .current_dir(modules_dir(program.list))
         .args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w"])
         .arg("-o")
         .arg(to)
-        .arg(package);
+        .arg(program.package);
     // For this machine, needing no library of it, and by no other list of modules.
     command.env("CGO_ENABLED", "0").env("GOWORK", "off");
     command.env_remove("GOOS").env_remove("GOARCH");
-    let what = format!("building {name} (first time only)");
+    let what = format!("building {} (first time only)", program.name);
     let output = capture_slow(&what, &mut command)?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -164,17 +194,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_is_named_by_what_is_required() {
+    fn a_version_is_read_out_of_a_list_of_modules() {
         let manifest = "require (\n\tgo.etcd.io/etcd/server/v3 v3.6.8\n\tk8s.io/kubernetes v1.36.3 // indirect\n)\n";
-        let key = cache_key(manifest).unwrap();
-        assert_eq!(key, "kubernetes-v1.36.3-etcd-v3.6.8");
-        assert!(cache_key("module m\n\nrequire k8s.io/kubernetes-x v1\n").is_err());
+        assert_eq!(version_in(manifest, "k8s.io/kubernetes"), Some("v1.36.3"));
+        assert_eq!(version_in("require m v2\n", "m"), Some("v2"));
+        assert_eq!(version_in("require m-x v1\n", "m"), None);
     }
 
     #[test]
-    fn our_own_list_of_modules_names_a_cache() {
-        let manifest = fs::read_to_string(modules_dir().join("go.mod")).unwrap();
-        assert!(cache_key(&manifest).unwrap().starts_with("kubernetes-v1."));
+    fn our_own_lists_name_a_cache() {
+        let key = cache_key().unwrap();
+        assert!(
+            key.starts_with("kubernetes-v1.") && key.contains("-helm-v3."),
+            "{key}"
+        );
     }
 
     #[test]

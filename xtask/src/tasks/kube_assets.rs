@@ -1,4 +1,4 @@
-//! `cargo xtask kube-assets`: etcd, kube-apiserver, kube-proxy and kubectl, for the tests that run them.
+//! `cargo xtask kube-assets`: etcd, kube-apiserver, kube-proxy, kubectl and helm, for the tests that run them.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::setup::kube_assets;
 pub const HELP: &str = "\
 Prints the folders that hold them, as a list for UNDERPASS_KUBE_ASSETS: `cargo xtask test` sets it by itself, and
 `cargo test` run as root needs it. They are those of the folder that KUBEBUILDER_ASSETS names; what is missing there,
-or all, is built with this machine's Go from the modules that bench/kube-assets/go.mod pins, which takes some
+or all, is built with this machine's Go from the modules that bench/kube-assets pins, which takes some
 minutes once, and is kept in $XDG_CACHE_HOME/underpass/kube-assets, or in ~/.cache/underpass/kube-assets.";
 
 /// # Errors
