@@ -26,6 +26,7 @@ pub struct AgentOptions {
     binary: Option<PathBuf>,
     nodes_file: Option<PathBuf>,
     pod_access: Option<PodAccess>,
+    kubeconfig: Option<PathBuf>,
     iface: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -50,6 +51,10 @@ impl AgentOptions {
     #[must_use]
     pub fn in_pod(mut self, access: &PodAccess) -> Self {
         self.pod_access = Some(access.clone());
+    /// The nodes from the API server that this kubeconfig names, not from a file.
+    #[must_use]
+    pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(path.into());
         self
     }
 
@@ -183,12 +188,23 @@ impl Lab {
     /// When the program can't be started. What the agent itself has to say is in its log.
     pub fn start_agent(&self, node: &Node, options: &AgentOptions) -> Result<AgentProcess> {
         let binary = self.binary(options.binary.as_deref())?;
+        let number = self.agents_started.fetch_add(1, Ordering::Relaxed) + 1;
+        let log = self.file(&format!("agent-{}-{number}.log", node.name()));
+        let output =
+            File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let (source, path) = match (&options.kubeconfig, &options.nodes_file) {
+            (Some(kubeconfig), _) => ("--kubeconfig", kubeconfig.clone()),
+            (None, Some(nodes_file)) => ("--nodes-file", nodes_file.clone()),
+            (None, None) => ("--nodes-file", self.nodes_file()),
+        };
         let mut command = Command::new(binary);
         command
             .arg("agent")
             .args(["--node-name", node.name()])
             .args(["--iface", options.iface.as_deref().unwrap_or(node.uplink())])
             .args(["--listen", &LISTEN.to_string()])
+            .arg(source)
+            .arg(path)
             .arg("--bpffs")
             .arg(self.bpffs(node))
             .args(&options.arguments)
