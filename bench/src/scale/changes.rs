@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::cluster::Peer;
 use super::maps::Tries;
@@ -17,8 +18,9 @@ const LOST: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_micros(200);
 
 /// What can become of a Node, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Change {
     /// It has other podCIDRs than before.
     Other,
     /// It has its first ones again.
@@ -40,11 +42,15 @@ pub(super) fn actors(changes: usize) -> usize {
 }
 
 /// Makes changes to the peers from 0 on, one at a time, and takes the time of each.
-pub(super) fn measure(server: &ApiServer, tries: &Tries, changes: usize) -> Result<Vec<Duration>> {
+pub(super) fn measure(
+    server: &ApiServer,
+    tries: &Tries,
+    changes: usize,
+) -> Result<Vec<(Change, Duration)>> {
     let story = (0..actors(changes)).flat_map(|peer| STORY.map(|change| (Peer(peer), change)));
     let times = story
         .take(changes)
-        .map(|(peer, change)| time(server, tries, peer, change));
+        .map(|(peer, change)| Ok((change, time(server, tries, peer, change)?)));
     times.collect()
 }
 

@@ -122,7 +122,9 @@ fn round(stage: &Stage, routes: Routes, options: &Options, actors: usize) -> Res
     let usual = beat(&running, Some(with_actors(REPORT)), options.beats_for)?;
     let busiest = beat(&running, Some(with_actors(UPDATE)), options.beats_for)?;
     let heartbeats = with_actors(UPDATE);
-    let times = changes::measure(&running.server, &running.tries, options.changes)?;
+    let timed = changes::measure(&running.server, &running.tries, options.changes)?;
+    let times: Vec<_> = timed.iter().map(|(_, time)| *time).collect();
+    let slowest = timed.iter().max_by_key(|(_, time)| *time);
     let beats_meanwhile = heartbeats.count();
     drop(heartbeats);
     thread::sleep(SETTLE);
@@ -140,6 +142,7 @@ fn round(stage: &Stage, routes: Routes, options: &Options, actors: usize) -> Res
         change_p50_s: changes::percentile(&times, 0.5).as_secs_f64(),
         change_p99_s: changes::percentile(&times, 0.99).as_secs_f64(),
         change_worst_s: changes::percentile(&times, 1.0).as_secs_f64(),
+        slowest_change: slowest.map(|(change, _)| *change),
         changes: times.len(),
         beats_meanwhile,
         log_lines: running.agent.log().lines().count(),

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::Routes;
+use super::changes::Change;
 
 /// Under heartbeats at one rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -38,6 +39,8 @@ pub(super) struct Round {
     pub change_p50_s: f64,
     pub change_p99_s: f64,
     pub change_worst_s: f64,
+    /// What the slowest change was.
+    pub slowest_change: Option<Change>,
     /// How many changes were timed.
     pub changes: usize,
     /// Heartbeats of others while they were.

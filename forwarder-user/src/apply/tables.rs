@@ -10,6 +10,9 @@ use super::tell::tell;
 use super::{Applier, plan};
 use crate::diff::{Changes, RouteChange};
 
+/// Their keys are long: all of thousands at a time would be megabytes.
+const PEERS_AT_ONCE: usize = 512;
+
 /// Changes of the tries that follow each other and are of one kind.
 enum Run {
     Set(Vec<(IpNet, Route)>),
@@ -57,12 +60,15 @@ impl Applier {
 
     /// Writes what people see of the other nodes.
     pub(super) fn write_peers(&mut self, changes: &Changes, failures: &mut Failures) {
-        let peers = changes.peers_set.iter();
-        let peers: Vec<_> = peers
-            .filter_map(|(name, peer)| Some((plan::peer_key(name)?, *peer)))
-            .collect();
-        for error in self.maps.set_peers(&peers) {
-            failures.note(Err(error));
+        let peers: Vec<_> = changes.peers_set.iter().collect();
+        for some in peers.chunks(PEERS_AT_ONCE) {
+            let known = some.iter();
+            let some: Vec<_> = known
+                .filter_map(|(name, peer)| Some((plan::peer_key(name)?, **peer)))
+                .collect();
+            for error in self.maps.set_peers(&some) {
+                failures.note(Err(error));
+            }
         }
         for name in &changes.peers_removed {
             if let Some(key) = plan::peer_key(name) {
