@@ -76,8 +76,11 @@ impl Report {
     }
 }
 
+/// A line's title, its figure, and digits behind the point.
+type Line = (&'static str, fn(&Round) -> f64, usize);
+
 /// What is shown of a round, in lines of a table.
-const LINES: [(&str, fn(&Round) -> f64, usize); 15] = [
+const LINES: [Line; 15] = [
     (
         "list's last byte to last map entry, ms",
         |it| it.sync_after_list_s * 1e3,

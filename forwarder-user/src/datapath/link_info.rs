@@ -8,8 +8,6 @@ use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_link_type};
 
 use super::bpf;
 
-use super::syscall::{bpf, open_pin};
-
 /// Interface index of the device that a pinned link is attached to. `None`: the device is gone, or
 /// the pin is not a TCX link.
 ///

@@ -7,7 +7,6 @@ pub mod link_info;
 pub mod load;
 pub mod maps;
 pub mod pins;
-mod syscall;
 
 pub use attach::Attachments;
 pub use load::{LoadOptions, Loaded, load};

@@ -14,9 +14,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::Pod as PlainOldData;
 use aya::maps::MapError;
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::generated::bpf_cmd;
 
-use crate::datapath::syscall::{bpf, open_pin};
+use crate::datapath::bpf;
 
 /// Entries to a call: a large map is not to keep the kernel busy for long at a time.
 const CHUNK: usize = 1024;
@@ -39,7 +39,7 @@ impl<K: PlainOldData, V: PlainOldData> Batch<K, V> {
     /// # Errors
     /// Where there is no such pin.
     pub(super) fn open(pin: &Path) -> Result<Self> {
-        let map = open_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+        let map = bpf::open_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
         Ok(Self {
             map,
             works: true,
@@ -124,14 +124,14 @@ fn call<K: PlainOldData, V: PlainOldData>(
     keys: &[K],
     values: Option<&[V]>,
 ) -> Result<(), Stopped> {
-    // SAFETY: a structure of integers, for which zeros are values.
-    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    let mut attr = bpf::nothing_said();
     attr.batch.map_fd = map.as_raw_fd() as u32;
     attr.batch.keys = keys.as_ptr() as u64;
     attr.batch.values = values.map_or(0, |values| values.as_ptr() as u64);
     attr.batch.count = keys.len() as u32;
-    // The kernel reads `count` keys and values of the map's own sizes, which are those of `K` and `V`.
-    match bpf(command, &mut attr) {
+    // SAFETY: the members that these commands read; the kernel takes `count` keys and values of the map's
+    // own sizes, which are those of `K` and `V`, and both slices outlive the call.
+    match unsafe { bpf::call(command, &mut attr) } {
         Ok(_) => Ok(()),
         Err(error) => {
             // SAFETY: `batch` is what was set above; the kernel only overwrites its `count`.
