@@ -17,10 +17,8 @@
 //! IPv4, IPv6 or both.
 //!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
-//! how fast they were. [`demo`] shows it all. [`lab::kubernetes`] makes the nodes a real cluster.
-//! how fast they were. [`demo`] shows it all. [`api_server`] stands in for a Kubernetes API server.
-//! how fast they were. [`demo`] shows it all,
-//! [`scale`] measures the agent in a large cluster. [`api_server`] stands in for a Kubernetes API server.
+//! how fast they were. [`demo`] shows it all, [`scale`] measures the agent in a large cluster.
+//! [`lab::kubernetes`] makes the nodes a real cluster, [`api_server`] stands in for a Kubernetes API server.
 
 pub mod api_server;
 pub mod demo;

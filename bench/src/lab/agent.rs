@@ -51,6 +51,9 @@ impl AgentOptions {
     #[must_use]
     pub fn in_pod(mut self, access: &PodAccess) -> Self {
         self.pod_access = Some(access.clone());
+        self
+    }
+
     /// The nodes from the API server that this kubeconfig names, not from a file.
     #[must_use]
     pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
@@ -192,19 +195,12 @@ impl Lab {
         let log = self.file(&format!("agent-{}-{number}.log", node.name()));
         let output =
             File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let (source, path) = match (&options.kubeconfig, &options.nodes_file) {
-            (Some(kubeconfig), _) => ("--kubeconfig", kubeconfig.clone()),
-            (None, Some(nodes_file)) => ("--nodes-file", nodes_file.clone()),
-            (None, None) => ("--nodes-file", self.nodes_file()),
-        };
         let mut command = Command::new(binary);
         command
             .arg("agent")
             .args(["--node-name", node.name()])
             .args(["--iface", options.iface.as_deref().unwrap_or(node.uplink())])
             .args(["--listen", &LISTEN.to_string()])
-            .arg(source)
-            .arg(path)
             .arg("--bpffs")
             .arg(self.bpffs(node))
             .args(&options.arguments)
@@ -217,6 +213,16 @@ impl Lab {
         match &options.pod_access {
             Some(access) => access.give_to(&mut command)?,
             None => {
+            )
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share the agent's log")?)
+            .stderr(output);
+        match (&options.pod_access, &options.kubeconfig) {
+            (Some(access), _) => access.give_to(&mut command)?,
+            (None, Some(kubeconfig)) => {
+                command.arg("--kubeconfig").arg(kubeconfig);
+            }
+            (None, None) => {
                 let file = options.nodes_file.clone();
                 let file = file.unwrap_or_else(|| self.nodes_file());
                 command.arg("--nodes-file").arg(file);
