@@ -8,8 +8,8 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, OffloadMode, RoutesMode,
-    AgentArgs, BeLiberal, Cli, Command, LogFormat, NeighbourLimits, OffloadMode, RoutesMode,
+    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
+    RoutesMode,
 };
 use underpass::config::{self, Config, UplinkChoice};
 use underpass::datapath::Pins;

@@ -191,10 +191,6 @@ impl Lab {
     /// When the program can't be started. What the agent itself has to say is in its log.
     pub fn start_agent(&self, node: &Node, options: &AgentOptions) -> Result<AgentProcess> {
         let binary = self.binary(options.binary.as_deref())?;
-        let number = self.agents_started.fetch_add(1, Ordering::Relaxed) + 1;
-        let log = self.file(&format!("agent-{}-{number}.log", node.name()));
-        let output =
-            File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = Command::new(binary);
         command
             .arg("agent")
@@ -210,13 +206,6 @@ impl Lab {
                     .iter()
                     .map(|(name, value)| (name, value)),
             );
-        match &options.pod_access {
-            Some(access) => access.give_to(&mut command)?,
-            None => {
-            )
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().context("cannot share the agent's log")?)
-            .stderr(output);
         match (&options.pod_access, &options.kubeconfig) {
             (Some(access), _) => access.give_to(&mut command)?,
             (None, Some(kubeconfig)) => {
