@@ -17,11 +17,14 @@
 //! IPv4, IPv6 or both.
 //!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
-//! how fast they were. [`demo`] shows it all. [`lab::kubernetes`] makes the nodes a real cluster.
+//! how fast they were. [`demo`] shows it all, [`scale`] measures the agent in a large cluster.
+//! [`lab::kubernetes`] makes the nodes a real cluster, [`api_server`] stands in for a Kubernetes API server.
 
+pub mod api_server;
 pub mod demo;
 pub mod lab;
 pub mod measure;
+pub mod scale;
 pub mod skip;
 pub mod traffic;
 pub mod wait;

@@ -124,6 +124,16 @@ pub enum BeLiberal {
     Leave,
 }
 
+/// What to do about the limits of the kernel's neighbour tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NeighbourLimits {
+    /// Raise them where the peers do not fit, and put them back on detach
+    #[default]
+    Raise,
+    /// Leave them alone: peers beyond them are forgotten by the kernel, over and over
+    Leave,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -164,6 +174,9 @@ pub struct AgentArgs {
     /// What to do about net.netfilter.nf_conntrack_tcp_be_liberal
     #[arg(long, value_enum, default_value_t)]
     pub tcp_be_liberal: BeLiberal,
+    /// What to do about net.ipv4.neigh.default.gc_thresh1 to 3, and the same of ipv6
+    #[arg(long, value_enum, default_value_t)]
+    pub neighbour_limits: NeighbourLimits,
     /// Entries of the flow table
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_flows: u32,

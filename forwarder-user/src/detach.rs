@@ -5,6 +5,7 @@ use underpass_common::settings::Offload;
 
 use crate::datapath::attach::Mechanism;
 use crate::datapath::{Attachments, Maps, Pins};
+use crate::neighbour_limits::{self, Kernels};
 use crate::plan::pod_cidrs_of;
 use crate::sysctl;
 use crate::world::RouteKind;
@@ -33,6 +34,10 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     let links = Attachments::new(pins.clone(), Mechanism::of_this_kernel()).detach_all()?;
     println!("detached {links} programs");
     release_kernel_state().await?;
+    // After the peers have been let go of.
+    for line in neighbour_limits::restore(&mut Kernels, &pins.neighbour_limits())? {
+        println!("{line}");
+    }
     pins.remove_all()?;
     drop(lock);
     println!("removed all pins under {}", pins.root().display());

@@ -23,6 +23,7 @@ pub mod events;
 pub mod fuzzing;
 pub mod inspect;
 pub mod metrics;
+pub mod neighbour_limits;
 pub mod plan;
 mod random;
 pub mod stop;

@@ -8,7 +8,8 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, OffloadMode, RoutesMode,
+    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
+    RoutesMode,
 };
 use underpass::config::{self, Config, UplinkChoice};
 use underpass::datapath::Pins;
@@ -59,6 +60,7 @@ fn run_agent(args: AgentArgs) -> Result<()> {
         pins: Pins::new(&args.pins.bpffs),
         max_flows: args.max_flows,
         set_be_liberal: args.tcp_be_liberal == BeLiberal::Set,
+        raise_neighbour_limits: args.neighbour_limits == NeighbourLimits::Raise,
         listen: args.listen,
     };
     let config = config(args, &nodes);

@@ -23,10 +23,6 @@ pub const TCP_LOOSE: &str = "net.netfilter.nf_conntrack_tcp_loose";
 pub const IPV4_FORWARD: &str = "net.ipv4.ip_forward";
 /// The kernel forwards IPv6 packets: what is set for all interfaces.
 pub const IPV6_FORWARD: &str = "net.ipv6.conf.all.forwarding";
-/// The IPv4 neighbour table's upper limit, in entries.
-pub const NEIGHBOUR_LIMIT_V4: &str = "net.ipv4.neigh.default.gc_thresh3";
-/// The IPv6 neighbour table's upper limit, in entries.
-pub const NEIGHBOUR_LIMIT_V6: &str = "net.ipv6.neigh.default.gc_thresh3";
 
 /// The directory that was asked for.
 static DIR: OnceLock<PathBuf> = OnceLock::new();

@@ -55,6 +55,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measure the agent in a cluster of thousands of nodes
+    #[command(disable_help_flag = true)]
+    Scale {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Task::Image(args) => tasks::image::run(&args),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
+        Task::Scale { args } => tasks::scale::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{} {error:#}", terminal::red("error:"));

@@ -26,6 +26,7 @@ pub struct AgentOptions {
     binary: Option<PathBuf>,
     nodes_file: Option<PathBuf>,
     pod_access: Option<PodAccess>,
+    kubeconfig: Option<PathBuf>,
     iface: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -50,6 +51,13 @@ impl AgentOptions {
     #[must_use]
     pub fn in_pod(mut self, access: &PodAccess) -> Self {
         self.pod_access = Some(access.clone());
+        self
+    }
+
+    /// The nodes from the API server that this kubeconfig names, not from a file.
+    #[must_use]
+    pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(path.into());
         self
     }
 
@@ -198,9 +206,12 @@ impl Lab {
                     .iter()
                     .map(|(name, value)| (name, value)),
             );
-        match &options.pod_access {
-            Some(access) => access.give_to(&mut command)?,
-            None => {
+        match (&options.pod_access, &options.kubeconfig) {
+            (Some(access), _) => access.give_to(&mut command)?,
+            (None, Some(kubeconfig)) => {
+                command.arg("--kubeconfig").arg(kubeconfig);
+            }
+            (None, None) => {
                 let file = options.nodes_file.clone();
                 let file = file.unwrap_or_else(|| self.nodes_file());
                 command.arg("--nodes-file").arg(file);

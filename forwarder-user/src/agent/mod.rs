@@ -8,6 +8,7 @@
 //! everything it set up stays and goes on working: programs, links and maps are pinned.
 
 mod liberal;
+mod limits;
 mod report;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ use crate::world::kernel::LinkKind;
 use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
+use limits::NeighbourLimits;
 use report::Reporter;
 
 /// How often the kernel's state is read whole, should an event have been missed.
@@ -59,6 +61,8 @@ pub struct AgentOptions {
     pub max_flows: u32,
     /// Set `nf_conntrack_tcp_be_liberal` to 1.
     pub set_be_liberal: bool,
+    /// Raise the limits of the kernel's neighbour tables where the peers do not fit.
+    pub raise_neighbour_limits: bool,
     /// Serve health and metrics here.
     pub listen: Option<SocketAddr>,
 }
@@ -73,6 +77,7 @@ pub struct Agent {
     applier: Applier,
     reporter: Reporter,
     liberal: BeLiberal,
+    limits: NeighbourLimits,
     /// Writes Events, where there is an API to write them to.
     announcer: Option<Announcer>,
     health: Arc<Health>,
@@ -123,6 +128,7 @@ impl Agent {
         }
         let reporter = Reporter::new(&config, source.kind(), unix_now(), before.routing_digest);
         let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
+        let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(node = config.node_name, offload = ?config.offload, "agent started");
@@ -137,6 +143,7 @@ impl Agent {
             applier,
             reporter,
             liberal,
+            limits,
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
@@ -292,6 +299,7 @@ impl Agent {
             return self.write_record();
         };
         self.reporter.tell_problems(&plan.problems);
+        self.limits.keep(&plan);
         if let Some(announcer) = &self.announcer {
             let nodes = self.world.nodes.as_ref().map_or(0, Vec::len);
             announcer.tell(notices(&plan, &self.config.node_name), nodes);

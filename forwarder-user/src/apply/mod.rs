@@ -1,13 +1,16 @@
 //! Makes it so: the only writer of maps, links, routes and neighbours.
 
 mod failures;
+mod kernel;
+mod tables;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use tracing::{info, warn};
+use tracing::info;
 use underpass_common::agent::Agent as Record;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::pod::PodState;
@@ -16,11 +19,11 @@ use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
 use crate::config::Config;
 use crate::datapath::attach::Device;
 use crate::datapath::{Attachments, Loaded, Maps};
-use crate::diff::{Actual, Attachment, Changes, KernelRouteChange, RouteChange, diff, loses_a_way};
+use crate::diff::{Actual, Attachment, Changes, diff, loses_a_way};
 use crate::plan::{self, Plan};
 use crate::random;
 use crate::world::Kernel;
-use crate::world::netlink::{Netlink, RouteAdded};
+use crate::world::netlink::Netlink;
 use failures::Failures;
 
 /// The writer, and what it knows of what it wrote.
@@ -119,7 +122,7 @@ impl Applier {
         self.write_trie(&changes, &mut failures);
         self.write_settings(&changes, plan)?;
         self.change_hooks(&changes, kernel, &mut failures);
-        change_kernel(netlink, &changes, &mut failures).await;
+        kernel::change(netlink, &changes, &mut failures).await;
         self.write_peers(&changes, &mut failures);
         failures.into_result()?;
         actual.apply(&changes);
@@ -146,34 +149,6 @@ impl Applier {
         }
         for (&ifindex, pod) in &changes.pods_set {
             failures.note(self.maps.set_pod(ifindex, pod));
-        }
-    }
-
-    fn write_trie(&mut self, changes: &Changes, failures: &mut Failures) {
-        for change in &changes.routes {
-            match change {
-                RouteChange::Set(prefix, route) => {
-                    if failures.note(self.maps.set_route(prefix, route)) {
-                        match route.is_kernels() {
-                            true => info!(%prefix, "left to the kernel, which routes it elsewhere"),
-                            false => info!(%prefix, "route written"),
-                        }
-                    }
-                }
-                RouteChange::Remove(prefix) => {
-                    if failures.note(self.maps.remove_route(prefix)) {
-                        info!(%prefix, "route removed");
-                    }
-                }
-            }
-        }
-        for address in &changes.endpoints_removed {
-            if failures.note(self.maps.remove_endpoint(address)) {
-                info!(%address, "pod forgotten");
-            }
-        }
-        if changes.needs_new_generation() {
-            self.bump_generation();
         }
     }
 
@@ -236,62 +211,6 @@ impl Applier {
         });
         failures.note(mark);
     }
-
-    fn write_peers(&mut self, changes: &Changes, failures: &mut Failures) {
-        for (name, peer) in &changes.peers_set {
-            if let Some(key) = plan::peer_key(name) {
-                failures.note(self.maps.set_peer(&key, peer));
-            }
-        }
-        for name in &changes.peers_removed {
-            if let Some(key) = plan::peer_key(name) {
-                failures.note(self.maps.remove_peer(&key));
-            }
-        }
-    }
-}
-
-/// Neighbours and routes of the kernel.
-async fn change_kernel(netlink: &Netlink, changes: &Changes, failures: &mut Failures) {
-    for &(ifindex, ip) in &changes.neighbours_kept {
-        failures.note(netlink.keep_neighbour_fresh(ifindex, ip).await);
-    }
-    for change in &changes.kernel_routes {
-        failures.note(change_kernel_route(netlink, change).await);
-    }
-    for &(destination, next_hop) in &changes.kernel_routes_deleted {
-        if failures.note(netlink.delete_route(destination, next_hop).await) {
-            info!(%destination, "kernel route deleted");
-        }
-    }
-    for &(ifindex, ip) in &changes.neighbours_released {
-        failures.note(netlink.release_neighbour(ifindex, ip).await);
-    }
-}
-
-async fn change_kernel_route(netlink: &Netlink, change: &KernelRouteChange) -> Result<()> {
-    match *change {
-        KernelRouteChange::Add(destination, next_hop) => {
-            match netlink.add_route(destination, next_hop).await? {
-                RouteAdded::Added => {
-                    info!(%destination, via = %next_hop.gateway, "kernel route added");
-                }
-                RouteAdded::AlreadyThere => {}
-                RouteAdded::Taken => {
-                    warn!(%destination, "somebody else has made a route to it: left alone");
-                }
-            }
-        }
-        KernelRouteChange::Replace {
-            destination,
-            old,
-            new,
-        } => {
-            netlink.replace_route(destination, old, new).await?;
-            info!(%destination, via = %new.gateway, "kernel route led elsewhere");
-        }
-    }
-    Ok(())
 }
 
 /// Not 0, which means "none yet".

@@ -9,6 +9,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use underpass_common::verdict::Hook;
 
+use crate::neighbour_limits::Marks;
+
 /// The directory where nothing else is asked for.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/underpass";
 
@@ -64,6 +66,12 @@ impl Pins {
     /// to 1. No map tells this, because maps of another layout are given up and this must outlive them.
     pub fn was_strict(&self) -> PathBuf {
         self.root.join("was_strict")
+    }
+
+    /// `<dir>/neighbour_limits`: what the limits of the kernel's neighbour tables were before an agent
+    /// raised them.
+    pub fn neighbour_limits(&self) -> Marks {
+        Marks::new(self.root.join("neighbour_limits"))
     }
 
     /// `<dir>/qdiscs`: a directory for each clsact qdisc that we have made, called as its device's index.
@@ -155,6 +163,7 @@ impl Pins {
             remove_file(&self.map(&name))?;
         }
         remove_dir(&self.was_strict())?;
+        self.neighbour_limits().remove()?;
         remove_dir(&self.root)
     }
 }

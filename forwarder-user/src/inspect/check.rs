@@ -8,9 +8,11 @@ use aya::util::KernelVersion;
 use serde::Serialize;
 
 use super::print::{self, table};
+use super::room;
 use crate::cli::ReadArgs;
 use crate::datapath::Pins;
 use crate::datapath::attach::Mechanism;
+use crate::neighbour_limits::{Kernels, Limits, Table};
 use crate::sysctl;
 
 /// One precondition.
@@ -66,6 +68,7 @@ pub fn run(args: &ReadArgs) -> Result<()> {
 
 /// All preconditions.
 pub fn findings(pins: &Pins) -> Vec<Finding> {
+    let known = room::Known::read(pins);
     vec![
         kernel(),
         btf(),
@@ -75,8 +78,8 @@ pub fn findings(pins: &Pins) -> Vec<Finding> {
         forwarding(sysctl::IPV6_FORWARD, "IPv6"),
         be_liberal(),
         loose(),
-        neighbours(sysctl::NEIGHBOUR_LIMIT_V4),
-        neighbours(sysctl::NEIGHBOUR_LIMIT_V6),
+        neighbours(Table::Ipv4, "neighbour table (IPv4)", &known),
+        neighbours(Table::Ipv6, "neighbour table (IPv6)", &known),
     ]
 }
 
@@ -189,14 +192,18 @@ fn loose() -> Finding {
     }
 }
 
-fn neighbours(key: &'static str) -> Finding {
-    match sysctl::read(key) {
-        Ok(value) => finding(
-            key,
-            Outcome::Pass,
-            format!("{}: peers and pods share that many entries", shown(value)),
-        ),
-        Err(error) => finding(key, Outcome::Warn, format!("{error:#}")),
+fn neighbours(table: Table, name: &'static str, known: &room::Known) -> Finding {
+    match Limits::read(&Kernels, table) {
+        Ok(Some(limits)) => match known.shortage(table, limits) {
+            Some(text) => finding(name, Outcome::Warn, text),
+            None => finding(
+                name,
+                Outcome::Pass,
+                format!("gc_thresh1 to 3 are {limits}: peers and pods share that many entries"),
+            ),
+        },
+        Ok(None) => finding(name, Outcome::Pass, shown(None)),
+        Err(error) => finding(name, Outcome::Warn, format!("{error:#}")),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 pub mod peers;
 pub mod pods;
 pub mod print;
+mod room;
 pub mod status;
 
 use anyhow::{Result, bail};

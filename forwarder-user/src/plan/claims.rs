@@ -263,7 +263,7 @@ fn refuse_by_addresses(entries: &mut [Entry<'_>], rules: &Rules<'_>) {
     });
     let known = Known {
         claimed: Addresses::new(claimed),
-        names: entries.iter().map(|entry| shown(entry.name)).collect(),
+        names: entries.iter().map(|entry| entry.name).collect(),
         local: Addresses::new(rules.local_addresses.iter().map(|&address| (address, ()))),
         own_cidrs: refuse_own_by_address(entries),
     };
@@ -276,25 +276,25 @@ fn refuse_by_addresses(entries: &mut [Entry<'_>], rules: &Rules<'_>) {
 }
 
 /// What peers' claims must not touch.
-struct Known {
+struct Known<'a> {
     /// InternalIPs, each with the index of its Node.
     claimed: Addresses<usize>,
     /// The Nodes' names, by index.
-    names: Vec<String>,
+    names: Vec<&'a str>,
     /// The addresses that this machine has.
     local: Addresses<()>,
     /// This node's own podCIDRs.
     own_cidrs: Vec<IpNet>,
 }
 
-impl Known {
+impl Known<'_> {
     /// What every node finds comes first: the nodes should agree on who contends with whom.
     fn refuse_pod_cidrs(&self, entry: &mut Entry<'_>) {
         let cidrs = entry.pod_cidrs.clone();
         for &cidr in &cidrs {
             if let Some((address, holder)) = self.claimed.first_in(cidr) {
                 entry.refuse(Refusal::HoldsNodeAddress, || {
-                    let holder = &self.names[holder];
+                    let holder = shown(self.names[holder]);
                     format!("spec.podCIDR {cidr} holds the InternalIP {address} of node {holder}")
                 });
             }
@@ -320,7 +320,8 @@ impl Known {
                 (true, IpAddr::V4(_)) => PUBLIC_IP,
                 (true, IpAddr::V6(_)) => PUBLIC_IPV6,
             };
-            let field = format!("{field} {address}");
+            // Thousands of addresses are looked at and hardly one is told of: text is made only then.
+            let field = format_args!("{field} {address}");
             if let Some(own) = self.own_cidrs.iter().find(|own| own.contains(&address)) {
                 entry.refuse(Refusal::Malformed, || {
                     format!("{field} lies in this node's own podCIDR {own}")
@@ -328,7 +329,10 @@ impl Known {
             }
             if let Some(other) = self.claimed.owners(address).find(|other| *other != index) {
                 entry.refuse(Refusal::Duplicate, || {
-                    format!("{field} is also the one of node {}", self.names[other])
+                    format!(
+                        "{field} is also the one of node {}",
+                        shown(self.names[other])
+                    )
                 });
             }
             if self.local.owners(address).next().is_some() {

@@ -48,7 +48,7 @@ fn cidr(text: &str) -> Result<IpNet, String> {
         .parse::<u8>()
         .ok()
         // `+24` and `024` are numbers, but nobody's prefix length.
-        .filter(|number| *number <= longest && number.to_string() == length)
+        .filter(|number| *number <= longest && is_plain(length))
         .ok_or_else(|| no(format!("the length must be a number from 0 to {longest}")))?;
     let cidr = IpNet::new(address, length).map_err(|error| no(error.to_string()))?;
     if cidr.trunc() == cidr {
@@ -59,6 +59,12 @@ fn cidr(text: &str) -> Result<IpNet, String> {
             cidr.trunc()
         )))
     }
+}
+
+/// True for digits without a sign and without a zero before them.
+fn is_plain(number: &str) -> bool {
+    let is_padded = number.len() > 1 && number.starts_with('0');
+    !is_padded && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An address that a peer on our L2 segment may have.

@@ -1,6 +1,6 @@
 //! The kernel's main table, arranged for lookups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,7 +10,8 @@ use crate::world::kernel::{KernelRoute, RouteKind};
 /// Routes by destination; those to one destination in the kernel's order of preference.
 #[derive(Debug, Default)]
 pub(super) struct Table<'a> {
-    routes: BTreeMap<IpNet, Vec<&'a KernelRoute>>,
+    /// Sorted: the kernel's table comes nearly so, and of thousands of routes each is looked up in every plan.
+    routes: Vec<&'a KernelRoute>,
     /// Prefix lengths that occur at all: a table has few of them.
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
@@ -18,19 +19,22 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn new(routes: &'a [KernelRoute]) -> Self {
-        let mut table = Self::default();
+        let mut table = Self {
+            routes: routes.iter().collect(),
+            ..Self::default()
+        };
+        // Of one metric there are several where some are for certain packets only (a TOS, a
+        // source): those go before the one for all.
+        table.routes.sort_by_key(|route| {
+            let for_all = route.kind != RouteKind::Other;
+            (destination(route), route.priority, for_all)
+        });
         for route in routes {
-            let destination = route.destination.trunc();
-            table.routes.entry(destination).or_default().push(route);
-            match destination {
-                IpNet::V4(_) => table.lengths_v4.insert(destination.prefix_len()),
-                IpNet::V6(_) => table.lengths_v6.insert(destination.prefix_len()),
+            let lengths = match route.destination {
+                IpNet::V4(_) => &mut table.lengths_v4,
+                IpNet::V6(_) => &mut table.lengths_v6,
             };
-        }
-        for same_destination in table.routes.values_mut() {
-            // Of one metric there are several where some are for certain packets only (a TOS, a
-            // source): those go before the one for all.
-            same_destination.sort_by_key(|route| (route.priority, route.kind != RouteKind::Other));
+            lengths.insert(route.destination.prefix_len());
         }
         table
     }
@@ -50,7 +54,9 @@ impl<'a> Table<'a> {
 
     /// All routes to `prefix` itself; the kernel takes the first.
     pub(super) fn exactly(&self, prefix: IpNet) -> &[&'a KernelRoute] {
-        self.routes.get(&prefix).map_or(&[], Vec::as_slice)
+        let from = self.from(prefix);
+        let count = from.iter().take_while(|route| destination(route) == prefix);
+        &from[..count.count()]
     }
 
     /// The route that the kernel takes to `address`.
@@ -69,12 +75,25 @@ impl<'a> Table<'a> {
         &self,
         prefix: IpNet,
     ) -> impl Iterator<Item = (IpNet, &'a KernelRoute)> {
-        // In the map's order everything inside a prefix follows it without a gap.
-        self.routes
-            .range(prefix..)
-            .take_while(move |(destination, _)| prefix.contains(*destination))
-            .filter_map(|(destination, routes)| Some((*destination, *routes.first()?)))
+        // In a prefix's order everything inside it follows it without a gap.
+        let same = |a: &&KernelRoute, b: &&KernelRoute| destination(a) == destination(b);
+        self.from(prefix)
+            .chunk_by(same)
+            .filter_map(|routes| routes.first().copied())
+            .map(|route| (destination(route), route))
+            .take_while(move |(destination, _)| prefix.contains(destination))
     }
+
+    /// The routes to `prefix` and to what comes after it in order.
+    fn from(&self, prefix: IpNet) -> &[&'a KernelRoute] {
+        let before = |route: &&KernelRoute| destination(route) < prefix;
+        &self.routes[self.routes.partition_point(before)..]
+    }
+}
+
+/// Without the bits that its length leaves open.
+fn destination(route: &KernelRoute) -> IpNet {
+    route.destination.trunc()
 }
 
 /// The interface that a route leaves by, where there is one.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use underpass::world::kubernetes::Patience;
+use underpass_bench::api_server::{ApiServer, Streaming};
 
-use super::api_server::{ApiServer, Streaming};
 use super::view::{View, node, nodes, patience, wait_for};
 
 async fn until_error(view: &mut View, text: &str) {

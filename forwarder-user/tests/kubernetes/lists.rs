@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use underpass::world::kubernetes::Patience;
+use underpass_bench::api_server::{ApiServer, Streaming};
 
-use super::api_server::{ApiServer, Streaming};
 use super::view::{View, node, nodes, patience, wait_for};
 
 #[tokio::test]

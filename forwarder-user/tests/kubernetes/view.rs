@@ -8,8 +8,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 use underpass::world::Node;
 use underpass::world::kubernetes::{Access, KubernetesNodes, Patience};
-
-use super::api_server::ApiServer;
+use underpass_bench::api_server::ApiServer;
 
 /// Nothing here takes long; this machine may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
 //! What may become of a watch.
 
 use serde_json::json;
+use underpass_bench::api_server::{ApiServer, Asked, Streaming, error_event};
 
-use super::api_server::{ApiServer, Asked, Streaming, error_event};
 use super::view::{View, node, nodes, patience, wait_for};
 
 /// Watches that go on from a version, and those versions.

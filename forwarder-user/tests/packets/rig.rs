@@ -12,6 +12,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use aya::Pod as PlainOldData;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -115,9 +116,8 @@ impl Rig {
     /// Makes the maps hold this and nothing else.
     pub fn put(&mut self, world: &World) -> Result<()> {
         let maps = &mut self.loaded.maps;
-        for prefix in maps.routes()?.keys() {
-            maps.remove_route(prefix)?;
-        }
+        let old: Vec<_> = maps.routes()?.into_keys().collect();
+        all_done(maps.remove_routes(&old))?;
         for address in maps.endpoints()?.keys() {
             maps.remove_endpoint(address)?;
         }
@@ -125,9 +125,8 @@ impl Rig {
             maps.remove_pod(ifindex)?;
         }
         maps.set_settings(&world.settings)?;
-        for (prefix, route) in &world.routes {
-            maps.set_route(prefix, route)?;
-        }
+        let routes: Vec<_> = world.routes.iter().map(|(p, r)| (*p, *r)).collect();
+        all_done(maps.set_routes(&routes))?;
         for (&ifindex, pod) in &world.pods {
             maps.set_pod(ifindex, pod)?;
         }
@@ -270,4 +269,12 @@ fn stay_on_this_cpu() -> Result<()> {
     let cpu = unsafe { libc::sched_getcpu() };
     cpus.set(usize::try_from(cpu).context("the kernel does not tell the CPU")?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on a CPU")
+}
+
+/// The first of what failed.
+fn all_done(failed: Vec<(IpNet, anyhow::Error)>) -> Result<()> {
+    match failed.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }

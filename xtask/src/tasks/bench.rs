@@ -11,11 +11,19 @@ use anyhow::{Context, Result};
 use super::executables;
 use crate::{process, setup, workspace};
 
+/// How the programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Debug,
+    /// With optimisations, for what is measured of the agent itself.
+    Release,
+}
+
 /// Builds everything, then becomes `program`: signals and the exit code are its own. Returns only if it cannot.
 ///
 /// # Errors
 /// Setup or build failed, or root is out of reach.
-pub fn run(program: &str, args: &[OsString], purpose: &str) -> Result<ExitCode> {
+pub fn run(program: &str, profile: Profile, args: &[OsString], purpose: &str) -> Result<ExitCode> {
     setup::for_lab()?;
     let mut build = workspace::cargo();
     build.args([
@@ -26,6 +34,9 @@ pub fn run(program: &str, args: &[OsString], purpose: &str) -> Result<ExitCode> 
         "underpass-bench",
         "--bins",
     ]);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
     let built = executables::build(&mut build)?;
     let binary = built.iter().find(|it| it.target == program);
     let binary = binary.with_context(|| format!("cargo built no binary `{program}`"))?;

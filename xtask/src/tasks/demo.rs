@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::bench::{self, Profile};
+
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    super::bench::run(
+    bench::run(
         "underpass-demo",
+        Profile::Debug,
         args,
         "make network namespaces and load BPF programs into the kernel",
     )

@@ -5,6 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::bench::{self, Profile};
+
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    super::bench::run("underpass-lab", args, "make and enter network namespaces")
+    bench::run(
+        "underpass-lab",
+        Profile::Debug,
+        args,
+        "make and enter network namespaces",
+    )
 }

@@ -6,6 +6,7 @@ pub mod fuzz;
 pub mod image;
 pub mod kube_assets;
 pub mod lab;
+pub mod scale;
 pub mod test;
 
 mod bench;

@@ -1,26 +1,26 @@
 //! The pinned maps, typed.
 
+mod batch;
+mod routes;
 mod tables;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, bail};
-use aya::maps::lpm_trie::Key;
+use anyhow::{Context as _, Error, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::agent::Agent;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Flow, FlowKey};
 use underpass_common::map_names;
 use underpass_common::peer::{Peer, PeerName};
 use underpass_common::pod::Pod;
-use underpass_common::route::Route;
 use underpass_common::settings::Settings;
 use underpass_common::verdict::{self, Count, Hook, Verdict};
 
 use super::Pins;
-use tables::{Tables, gone, names, open, read_all};
+use batch::Batch;
+use tables::{Tables, gone, open, read_all};
 
 /// All maps that user space reads or writes.
 pub struct Maps {
@@ -30,6 +30,7 @@ pub struct Maps {
     settings: Array<MapData, Settings>,
     pods: HashMap<MapData, u32, Pod>,
     peers: HashMap<MapData, PeerName, Peer>,
+    peers_batch: Batch<PeerName, Peer>,
     agent: Array<MapData, Agent>,
 }
 
@@ -46,6 +47,7 @@ impl Maps {
             settings: open(&pins.map(map_names::SETTINGS), Map::Array)?,
             pods: open(&pins.map(map_names::PODS), Map::HashMap)?,
             peers: open(&pins.map(map_names::PEERS), Map::HashMap)?,
+            peers_batch: Batch::open(&pins.map(map_names::PEERS))?,
             agent: open(&pins.map(map_names::AGENT), Map::Array)?,
         })
     }
@@ -86,55 +88,6 @@ impl Maps {
         self.agent
             .set(0, agent, 0)
             .context("cannot write the map agent")
-    }
-
-    /// The tries.
-    ///
-    /// # Errors
-    /// Where the kernel does not answer.
-    pub fn routes(&self) -> Result<BTreeMap<IpNet, Route>> {
-        let mut routes = BTreeMap::new();
-        // A prefix length past the address's cannot be stored: the kernel checks it.
-        self.v4.each_route(|network, length, route| {
-            if let Ok(prefix) = Ipv4Net::new(network.into(), length) {
-                routes.insert(prefix.into(), route);
-            }
-        })?;
-        self.v6.each_route(|network, length, route| {
-            if let Ok(prefix) = Ipv6Net::new(network.into(), length) {
-                routes.insert(prefix.into(), route);
-            }
-        })?;
-        Ok(routes)
-    }
-
-    /// Adds or replaces an entry of a trie.
-    ///
-    /// # Errors
-    /// Where the map is full.
-    pub fn set_route(&mut self, prefix: &IpNet, route: &Route) -> Result<()> {
-        let length = prefix.prefix_len();
-        match prefix.network() {
-            IpAddr::V4(network) => self.v4.set_route(network.octets(), length, route),
-            IpAddr::V6(network) => self.v6.set_route(network.octets(), length, route),
-        }
-        .with_context(|| format!("cannot write {prefix} to the map {}", names(prefix).routes))
-    }
-
-    /// Removes an entry of a trie; none there is as good.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn remove_route(&mut self, prefix: &IpNet) -> Result<()> {
-        let length = u32::from(prefix.prefix_len());
-        gone(match prefix.network() {
-            IpAddr::V4(network) => self.v4.routes.remove(&Key::new(length, network.octets())),
-            IpAddr::V6(network) => self.v6.routes.remove(&Key::new(length, network.octets())),
-        })
-        .with_context(|| {
-            let map = names(prefix).routes;
-            format!("cannot remove {prefix} from the map {map}")
-        })
     }
 
     /// The learned pods of this node.
@@ -245,14 +198,15 @@ impl Maps {
         read_all(&self.peers, map_names::PEERS)
     }
 
-    /// Adds or replaces a node.
-    ///
-    /// # Errors
-    /// Where the map is full.
-    pub fn set_peer(&mut self, name: &PeerName, peer: &Peer) -> Result<()> {
-        self.peers
-            .insert(name, peer, 0)
-            .context("cannot write the map peers")
+    /// Adds or replaces nodes. Those that could not be written.
+    pub fn set_peers(&mut self, peers: &[(PeerName, Peer)]) -> Vec<Error> {
+        let (names, records): (Vec<PeerName>, Vec<Peer>) = peers.iter().copied().unzip();
+        let map = &mut self.peers;
+        let refused = self.peers_batch.update(&names, &records, |place| {
+            map.insert(names[place], records[place], 0)
+        });
+        let told = |(_, error)| Error::new(error).context("cannot write the map peers");
+        refused.into_iter().map(told).collect()
     }
 
     /// Removes a node.

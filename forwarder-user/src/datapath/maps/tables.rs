@@ -14,6 +14,7 @@ use underpass_common::flow::{Flow, FlowKey};
 use underpass_common::map_names;
 use underpass_common::route::Route;
 
+use super::batch::{Batch, Refused};
 use crate::datapath::Pins;
 
 /// The maps of one address family.
@@ -24,6 +25,7 @@ where
 {
     pub(super) names: Names,
     pub(super) routes: LpmTrie<MapData, A, Route>,
+    routes_batch: Batch<Key<A>, Route>,
     pub(super) endpoints: HashMap<MapData, A, Endpoint>,
     pub(super) flows: HashMap<MapData, FlowKey<A>, Flow>,
 }
@@ -57,6 +59,7 @@ where
         Ok(Self {
             names,
             routes: open(&pins.map(names.routes), Map::LpmTrie)?,
+            routes_batch: Batch::open(&pins.map(names.routes))?,
             endpoints: open(&pins.map(names.endpoints), Map::HashMap)?,
             flows: open(&pins.map(names.flows), Map::LruHashMap)?,
         })
@@ -72,14 +75,19 @@ where
         Ok(())
     }
 
-    pub(super) fn set_route(
-        &mut self,
-        network: A,
-        length: u8,
-        route: &Route,
-    ) -> Result<(), aya::maps::MapError> {
-        self.routes
-            .insert(&Key::new(length.into(), network), route, 0)
+    /// Adds or replaces routes, in order. Those that are refused, by their place.
+    pub(super) fn set_routes(&mut self, keys: &[Key<A>], routes: &[Route]) -> Vec<Refused> {
+        let trie = &mut self.routes;
+        self.routes_batch.update(keys, routes, |place| {
+            trie.insert(&keys[place], routes[place], 0)
+        })
+    }
+
+    /// Removes routes, in order; none there is as good. Those that are refused, by their place.
+    pub(super) fn remove_routes(&mut self, keys: &[Key<A>]) -> Vec<Refused> {
+        let trie = &mut self.routes;
+        self.routes_batch
+            .delete(keys, |place| gone(trie.remove(&keys[place])))
     }
 
     pub(super) fn endpoints(&self) -> Result<BTreeMap<IpAddr, Endpoint>> {

@@ -11,6 +11,7 @@ use underpass_common::verdict::{Count, Hook, Verdict};
 use super::peers::{self, PeerReport};
 use super::pods::{self, PodReport};
 use super::print::{self, interface};
+use super::room;
 use crate::cli::ReadArgs;
 use crate::clock::unix_now;
 use crate::datapath::Pins;
@@ -39,6 +40,8 @@ pub struct Status {
     pub nodes_stale: bool,
     /// What is wrong with the nodes' source.
     pub nodes_error: Option<String>,
+    /// One line for each of the kernel's neighbour tables that has too little room for the peers.
+    pub neighbour_limits: Vec<String>,
     /// The uplink's name.
     pub uplink: Option<String>,
     /// `off`, `confirmed` or `always`; `unknown` where the map holds no number of ours.
@@ -106,10 +109,12 @@ pub fn run(args: &ReadArgs) -> Result<()> {
 pub fn read(pins: &Pins) -> Result<Status> {
     let maps = super::open(pins)?;
     let settings = maps.settings()?;
+    let (peers, pods) = (peers::read(&maps)?, pods::read(&maps)?);
     Ok(Status {
         agent_running: pins.agent_runs(),
-        peers: peers::read(&maps)?,
-        pods: pods::read(&maps)?,
+        neighbour_limits: room::Known::of(&peers, pods.len()).shortages(),
+        peers,
+        pods,
         ..report(&settings, &maps.agent()?, maps.verdicts()?)
     })
 }
@@ -133,6 +138,7 @@ pub(super) fn report(
         nodes_read_unix_s: agent.nodes_read_unix_s,
         nodes_stale: is_stale(agent, unix_now()),
         nodes_error: (!error.is_empty()).then_some(error),
+        neighbour_limits: Vec::new(),
         uplink: (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex)),
         offload: match settings.offload {
             0 => "off",

@@ -35,7 +35,11 @@ fn header(status: &Status, screen: &mut String) -> std::fmt::Result {
     writeln!(screen, "offload  {}", status.offload)?;
     writeln!(screen, "routes   {}", status.routes)?;
     writeln!(screen, "pods in  {}", status.pod_cidrs.join(" "))?;
-    writeln!(screen, "nodes    {}", freshness(status))
+    writeln!(screen, "nodes    {}", freshness(status))?;
+    for shortage in &status.neighbour_limits {
+        writeln!(screen, "room     {shortage}")?;
+    }
+    Ok(())
 }
 
 /// From where, and how long ago.

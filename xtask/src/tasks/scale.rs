@@ -1,0 +1,17 @@
+//! `cargo xtask scale`: the agent in a cluster of thousands of nodes, by the program `underpass-scale`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::bench::{self, Profile};
+
+pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    bench::run(
+        "underpass-scale",
+        Profile::Release,
+        args,
+        "make network namespaces, load BPF programs into the kernel, and raise its neighbour tables' limits meanwhile",
+    )
+}
