@@ -85,6 +85,8 @@ pub struct Follower {
     /// The version to watch from; `None`: list first.
     version: Option<String>,
     pause: Duration,
+    /// When a list was last asked for without a pause.
+    listed_at_once: Option<Instant>,
 }
 
 impl Follower {
@@ -103,6 +105,7 @@ impl Follower {
             streams: true,
             version: None,
             pause: patience.first_pause,
+            listed_at_once: None,
         }
     }
 
@@ -127,6 +130,9 @@ impl Follower {
                 Err(Trouble::Expired(why)) => {
                     debug!("listing the nodes again: {why}");
                     self.version = None;
+                    if self.may_list_at_once() {
+                        continue;
+                    }
                 }
                 Err(Trouble::Confused(why)) => {
                     self.tell(&why);
@@ -140,6 +146,18 @@ impl Follower {
             }
             self.rest().await;
         }
+    }
+
+    /// Nothing is wrong with a server that has forgotten a version; but one that forgets each of them at
+    /// once is not to be asked for one list after the other.
+    fn may_list_at_once(&mut self) -> bool {
+        let now = Instant::now();
+        let longest = self.patience.longest_pause;
+        let may = self.listed_at_once.is_none_or(|last| now - last >= longest);
+        if may {
+            self.listed_at_once = Some(now);
+        }
+        may
     }
 
     fn tell(&self, why: &str) {
