@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use underpass_common::peer::Refusal;
 
-use super::overlap::{Addresses, clashes};
+use super::overlap::{Addresses, clashes, overlap};
 use super::parse::{node_address, pod_cidr, quoted};
 use crate::world::cluster::Node;
 
@@ -97,7 +97,7 @@ impl<'a> Entry<'a> {
             refused: None,
         };
         for (index, text) in node.pod_cidrs.iter().enumerate() {
-            let field = pod_cidr_field(index, node.pod_cidrs.len());
+            let field = || pod_cidr_field(index, node.pod_cidrs.len());
             match pod_cidr(text) {
                 Ok(cidr) if entry.pod_cidrs.contains(&cidr) => {}
                 Ok(cidr) => {
@@ -106,12 +106,15 @@ impl<'a> Entry<'a> {
                         let code = Refusal::OutsideClusterCidr;
                         let cluster = join(cluster_cidrs);
                         entry.refuse(code, || {
-                            format!("{field} {text:?} lies outside the cluster CIDR {cluster}")
+                            format!(
+                                "{} {text:?} lies outside the cluster CIDR {cluster}",
+                                field()
+                            )
                         });
                     }
                 }
                 Err((code, why)) => {
-                    entry.refuse(code, || format!("{field} {} {why}", quoted(text)))
+                    entry.refuse(code, || format!("{} {} {why}", field(), quoted(text)))
                 }
             }
         }
@@ -361,10 +364,6 @@ fn refuse_own_by_address(entries: &mut [Entry<'_>]) -> Vec<IpNet> {
         }
     }
     believed
-}
-
-pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
-    a.contains(&b) || b.contains(&a)
 }
 
 fn refuse_overlaps(entries: &mut [Entry<'_>]) {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::peer::Refusal;
 
+use super::overlap::overlap;
+
 /// The shortest podCIDRs that are taken.
 const SHORTEST_V4: u8 = 8;
 const SHORTEST_V6: u8 = 32;
@@ -23,7 +25,7 @@ pub(super) fn pod_cidr(text: &str) -> Result<IpNet, Reason> {
         let why = format!("is too large: the prefix must be /{shortest} or longer");
         return Err((Refusal::TooShort, why));
     }
-    match reserved().find(|(block, _)| block.contains(&cidr) || cidr.contains(block)) {
+    match reserved(cidr) {
         Some((block, what)) => {
             let why = format!("is no range for pods: {block} is for {what}");
             Err((Refusal::Malformed, why))
@@ -72,44 +74,51 @@ pub(super) fn node_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
         .parse()
         .map_err(|_| "is not an IP address".to_owned())?;
-    let host = IpNet::from(address);
-    match reserved().find(|(block, _)| block.contains(&host)) {
+    match reserved(address.into()) {
         Some((block, what)) => Err(format!("is no node's address: {block} is for {what}")),
         None => Ok(address),
     }
 }
 
 /// What neither a pod nor a node may have as its address.
-fn reserved() -> impl Iterator<Item = (IpNet, &'static str)> {
-    // The lengths are constants within bounds.
-    let v4 = |a, b, length, what| {
-        let net = Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), length);
-        (IpNet::V4(net), what)
-    };
-    let v6 = |first, length, what| {
-        let net = Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length);
-        (IpNet::V6(net), what)
-    };
-    let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    [
-        v4(0, 0, 8, "\"this network\""),
-        v4(127, 0, 8, "loopback"),
-        v4(169, 254, 16, "link-local addresses"),
-        v4(224, 0, 4, "multicast"),
-        (
-            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
-            "broadcast",
-        ),
-        // `::` and `::1` lie in here.
-        v6(0, 96, "loopback and unspecified addresses"),
-        (
-            IpNet::V6(Ipv6Net::new_assert(mapped, 96)),
-            "IPv4-mapped addresses",
-        ),
-        v6(0xfe80, 10, "link-local addresses"),
-        v6(0xff00, 8, "multicast"),
-    ]
-    .into_iter()
+const RESERVED: [(IpNet, &str); 9] = [
+    (v4([0, 0, 0, 0], 8), "\"this network\""),
+    (v4([127, 0, 0, 0], 8), "loopback"),
+    (v4([169, 254, 0, 0], 16), "link-local addresses"),
+    (v4([224, 0, 0, 0], 4), "multicast"),
+    (v4([255, 255, 255, 255], 32), "broadcast"),
+    // `::` and `::1` lie in here.
+    (
+        v6(Ipv6Addr::UNSPECIFIED, 96),
+        "loopback and unspecified addresses",
+    ),
+    (
+        v6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96),
+        "IPv4-mapped addresses",
+    ),
+    (
+        v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+        "link-local addresses",
+    ),
+    (
+        v6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+        "multicast",
+    ),
+];
+
+const fn v4(octets: [u8; 4], length: u8) -> IpNet {
+    let [a, b, c, d] = octets;
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(address: Ipv6Addr, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(address, length))
+}
+
+/// The reserved block that shares addresses with `prefix`, and what it is for.
+fn reserved(prefix: IpNet) -> Option<(IpNet, &'static str)> {
+    let mut blocks = RESERVED.into_iter();
+    blocks.find(|(block, _)| overlap(*block, prefix))
 }
 
 /// Somebody else's text, fit for a line of the log: quoted, escaped, and cut where it is long.

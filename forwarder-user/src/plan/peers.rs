@@ -257,8 +257,8 @@ impl Surroundings<'_> {
 
     /// Wants a kernel route of ours, unless somebody else keeps one to the same prefix.
     fn manage(&self, name: &str, cidr: IpNet, next_hop: NextHop, placed: &mut Placed) {
-        let routes = self.table.exactly(cidr);
-        match routes.iter().find(|route| route.protocol != PROTOCOL) {
+        let mut routes = self.table.exactly(cidr);
+        match routes.find(|route| route.protocol != PROTOCOL) {
             None => {
                 placed.kernel_routes.insert(cidr, next_hop);
             }

@@ -10,8 +10,9 @@ use crate::world::kernel::{KernelRoute, RouteKind};
 /// Routes by destination; those to one destination in the kernel's order of preference.
 #[derive(Debug, Default)]
 pub(super) struct Table<'a> {
-    /// Sorted: the kernel's table comes nearly so, and of thousands of routes each is looked up in every plan.
-    routes: Vec<&'a KernelRoute>,
+    /// Each with its destination, without the bits that its length leaves open. Sorted: the kernel's table comes
+    /// nearly so, and of thousands of routes each is looked up in every plan.
+    routes: Vec<(IpNet, &'a KernelRoute)>,
     /// Prefix lengths that occur at all: a table has few of them.
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
@@ -20,14 +21,17 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     pub(super) fn new(routes: &'a [KernelRoute]) -> Self {
         let mut table = Self {
-            routes: routes.iter().collect(),
+            routes: routes
+                .iter()
+                .map(|route| (route.destination.trunc(), route))
+                .collect(),
             ..Self::default()
         };
         // Of one metric there are several where some are for certain packets only (a TOS, a
         // source): those go before the one for all.
-        table.routes.sort_by_key(|route| {
+        table.routes.sort_by_key(|&(destination, route)| {
             let for_all = route.kind != RouteKind::Other;
-            (destination(route), route.priority, for_all)
+            (destination, route.priority, for_all)
         });
         for route in routes {
             let lengths = match route.destination {
@@ -49,14 +53,14 @@ impl<'a> Table<'a> {
             .range(..=prefix.prefix_len())
             .rev()
             .filter_map(|&length| IpNet::new(prefix.addr(), length).ok())
-            .find_map(|wider| self.exactly(wider.trunc()).first().copied())
+            .find_map(|wider| self.exactly(wider.trunc()).next())
     }
 
     /// All routes to `prefix` itself; the kernel takes the first.
-    pub(super) fn exactly(&self, prefix: IpNet) -> &[&'a KernelRoute] {
-        let from = self.from(prefix);
-        let count = from.iter().take_while(|route| destination(route) == prefix);
-        &from[..count.count()]
+    pub(super) fn exactly(&self, prefix: IpNet) -> impl Iterator<Item = &'a KernelRoute> {
+        let from = self.from(prefix).iter();
+        from.take_while(move |(destination, _)| *destination == prefix)
+            .map(|(_, route)| *route)
     }
 
     /// The route that the kernel takes to `address`.
@@ -76,24 +80,19 @@ impl<'a> Table<'a> {
         prefix: IpNet,
     ) -> impl Iterator<Item = (IpNet, &'a KernelRoute)> {
         // In a prefix's order everything inside it follows it without a gap.
-        let same = |a: &&KernelRoute, b: &&KernelRoute| destination(a) == destination(b);
         self.from(prefix)
-            .chunk_by(same)
+            .chunk_by(|(a, _), (b, _)| a == b)
             .filter_map(|routes| routes.first().copied())
-            .map(|route| (destination(route), route))
             .take_while(move |(destination, _)| prefix.contains(destination))
     }
 
     /// The routes to `prefix` and to what comes after it in order.
-    fn from(&self, prefix: IpNet) -> &[&'a KernelRoute] {
-        let before = |route: &&KernelRoute| destination(route) < prefix;
-        &self.routes[self.routes.partition_point(before)..]
+    fn from(&self, prefix: IpNet) -> &[(IpNet, &'a KernelRoute)] {
+        let start = self
+            .routes
+            .partition_point(|(destination, _)| *destination < prefix);
+        &self.routes[start..]
     }
-}
-
-/// Without the bits that its length leaves open.
-fn destination(route: &KernelRoute) -> IpNet {
-    route.destination.trunc()
 }
 
 /// The interface that a route leaves by, where there is one.

@@ -11,7 +11,7 @@ use underpass_common::peer::{PeerState, Refusal};
 use underpass_common::route::Route;
 use underpass_common::settings::{MAX_POD_CIDRS, Settings};
 
-use super::claims::overlap;
+use super::overlap::overlap;
 use super::parse::node_address;
 use super::{Plan, peer_key, peer_name, plan, pod_cidrs_of, put_pod_cidrs};
 use crate::config::Config;
