@@ -118,10 +118,10 @@ lab_test!(an_agent_that_ends_at_once_is_told_with_its_log, {
         "{error}"
     );
     let expected = format!(
-        "agent --node-name node1 --iface eth0 --listen 127.0.0.1:9911 --nodes-file {} \
-         --bpffs /sys/fs/bpf/{}/node1 --offload always --routes manage",
-        lab.nodes_file().display(),
-        lab.name()
+        "agent --node-name node1 --iface eth0 --listen 127.0.0.1:9911 --bpffs /sys/fs/bpf/{}/node1 \
+         --offload always --routes manage --nodes-file {}",
+        lab.name(),
+        lab.nodes_file().display()
     );
     assert_eq!(agent.log().trim(), expected);
     assert!(error.contains(&expected), "{error}");

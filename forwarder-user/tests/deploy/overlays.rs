@@ -42,6 +42,8 @@ fn an_overlay_says_what_may_go_fast() -> Result<()> {
             "ClusterRole",
             "ClusterRoleBinding",
             "DaemonSet",
+            "Role",
+            "RoleBinding",
             "ServiceAccount",
         ];
         assert_eq!(kinds, expected, "{overlay}");
