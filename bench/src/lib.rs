@@ -22,6 +22,7 @@
 
 pub mod api_server;
 pub mod demo;
+mod interrupt;
 pub mod lab;
 pub mod measure;
 pub mod scale;

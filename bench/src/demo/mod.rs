@@ -10,7 +10,6 @@ mod bypass;
 mod clusters;
 mod comparison;
 mod cpu;
-mod interrupt;
 mod maps;
 mod pings;
 mod race;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::interrupt;
+use crate::interrupt;
 use crate::lab::{Lab, Pod};
 use crate::traffic::Ping;
 

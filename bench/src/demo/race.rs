@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 
 use super::clusters::Clusters;
 use super::cpu::{Ticks, on_one};
-use super::interrupt;
 use super::screen::Progress;
 use super::statistics::Summary;
+use crate::interrupt;
 use crate::lab::{Host, Lab};
 use crate::measure::{tcp_round_trips, tcp_stream, udp_packets};
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::interrupt;
+use crate::interrupt;
 
 /// Columns that a line may take.
 pub(super) const WIDTH: usize = 80;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::interrupt::{self, Interrupted};
 use super::report::{Check, Report};
 use super::screen::{Progress, Screen};
+use crate::interrupt::{self, Interrupted};
 
 /// Lines of each agent's log that are shown beside a failure.
 const LOG_TAIL: usize = 4;

@@ -10,13 +10,13 @@ use super::agents::Agents;
 use super::clusters::{Clusters, NODES, PODS};
 use super::comparison::Comparison;
 use super::cpu::Ticks;
-use super::interrupt::{self, Interrupted};
 use super::race::{self, Plan, Results};
 use super::report::Measured;
 use super::screen::Screen;
 use super::share::Counted;
 use super::stage::{Held, Stage, Step, held};
 use super::{bypass, maps, pings, service, table};
+use crate::interrupt::{self, Interrupted};
 
 /// The share of fast packets that pings between all pods must reach: the first exchange of each pair
 /// goes by the kernel.

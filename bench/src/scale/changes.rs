@@ -11,6 +11,7 @@ use super::cluster::Peer;
 use super::maps::Tries;
 use super::node::node;
 use crate::api_server::ApiServer;
+use crate::interrupt;
 
 /// How long a change may take before it counts as lost.
 const LOST: Duration = Duration::from_secs(30);
@@ -81,6 +82,7 @@ fn time(server: &ApiServer, tries: &Tries, peer: Peer, change: Change) -> Result
         if all(present, true)? && all(absent, false)? {
             return Ok(began.elapsed());
         }
+        interrupt::check()?;
         let took = began.elapsed();
         ensure!(
             took < LOST,

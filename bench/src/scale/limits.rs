@@ -37,6 +37,7 @@ impl Limits {
                 format!("cannot read {path}: run this in the first network namespace")
             })?;
             if old.trim().parse::<u64>().is_ok_and(|old| old < wanted) {
+                eprintln!("{path} is {wanted} while this runs; it was {}", old.trim());
                 fs::write(&path, wanted.to_string())
                     .with_context(|| format!("cannot set {path} to {wanted}"))?;
                 raised.old.push((path, old));

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
+use crate::interrupt;
 use heartbeats::{Heartbeats, Traffic};
 use limits::Limits;
 use report::{Beat, Report, Round};
@@ -84,6 +85,8 @@ pub fn run(options: &Options) -> Result<()> {
         (2..=most).contains(&options.nodes) && actors < options.nodes,
         "2 to {most} nodes, and more of them than a quarter of the changes"
     );
+    // The limits are the whole machine's: whatever ends this puts them back.
+    interrupt::catch()?;
     let _limits = Limits::raise()?;
     let stage = Stage::new(&options.underpass, options.nodes, actors)?;
     let mut rounds = Vec::new();
@@ -115,7 +118,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn round(stage: &Stage, routes: Routes, options: &Options, actors: usize) -> Result<Round> {
     let running = stage.start(routes, &options.agent_arguments)?;
     let pid = running.agent.pid();
-    thread::sleep(SETTLE);
+    nap(SETTLE)?;
     let after_start = usage::memory(pid)?;
     let quiet = beat(&running, None, options.beats_for)?;
     let with_actors = |every| Heartbeats::start(&running.server, (actors, options.nodes), every);
@@ -127,7 +130,7 @@ fn round(stage: &Stage, routes: Routes, options: &Options, actors: usize) -> Res
     let slowest = timed.iter().max_by_key(|(_, time)| *time);
     let beats_meanwhile = heartbeats.count();
     drop(heartbeats);
-    thread::sleep(SETTLE);
+    nap(SETTLE)?;
     let at_the_end = usage::memory(pid)?;
     let round = Round {
         routes,
@@ -156,7 +159,7 @@ fn round(stage: &Stage, routes: Routes, options: &Options, actors: usize) -> Res
 fn beat(running: &Running, beats: Option<Heartbeats>, during: Duration) -> Result<Beat> {
     let server = Arc::clone(&running.server);
     let (before, began) = (Cpu::of(running.agent.pid())?, Instant::now());
-    thread::sleep(during.saturating_sub(began.elapsed()));
+    nap(during.saturating_sub(began.elapsed()))?;
     let now = Cpu::of(running.agent.pid())?;
     let none = Traffic {
         events_per_s: 0.0,
@@ -169,4 +172,18 @@ fn beat(running: &Running, beats: Option<Heartbeats>, during: Duration) -> Resul
         events_per_s: traffic.events_per_s,
         bytes_per_s: traffic.bytes_per_s,
     })
+}
+
+/// Sleeps, unless this process is asked to stop.
+fn nap(duration: Duration) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let end = Instant::now() + duration;
+    loop {
+        interrupt::check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(LOOK));
+    }
 }

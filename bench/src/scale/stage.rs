@@ -15,6 +15,7 @@ use super::cluster::{self, Peer};
 use super::maps::Tries;
 use super::node::node;
 use crate::api_server::ApiServer;
+use crate::interrupt;
 use crate::lab::names::UPLINK;
 use crate::lab::{AgentOptions, AgentProcess, Families, Lab, Node};
 
@@ -140,6 +141,7 @@ impl Stage {
         let ends: Vec<_> = ends.iter().flat_map(|peer| peer.pod_cidrs()).collect();
         let mut opened = None;
         loop {
+            interrupt::check()?;
             ensure!(agent.is_running(), "the agent has ended");
             if opened.is_none() {
                 opened = Tries::open(&pins).ok();

@@ -1,4 +1,4 @@
-//! Ctrl-C: the demo stops at its next pause and takes everything down as it does at its end.
+//! Ctrl-C: whatever runs stops at its next pause, and takes everything down as it does at its end.
 
 use std::error::Error;
 use std::fmt;
@@ -10,9 +10,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// Somebody asked this process to stop.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// The error of a demo that was asked to stop.
+/// The error of a run that was asked to stop.
 #[derive(Debug)]
-pub(super) struct Interrupted;
+pub(crate) struct Interrupted;
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,7 +24,7 @@ impl Error for Interrupted {}
 
 /// From now on Ctrl-C, a closed terminal and SIGTERM only leave a note. A handler, not a blocked
 /// signal: the children must not inherit it.
-pub(super) fn catch() -> Result<()> {
+pub(crate) fn catch() -> Result<()> {
     let action = SigAction::new(
         SigHandler::Handler(note),
         SaFlags::SA_RESTART,
@@ -43,12 +43,12 @@ extern "C" fn note(_signal: libc::c_int) {
 }
 
 /// Whether this process was asked to stop.
-pub(super) fn asked() -> bool {
+pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
 /// [`Interrupted`] where this process was asked to stop.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     if asked() {
         return Err(Interrupted.into());
     }
