@@ -21,6 +21,7 @@
 //! [`lab::kubernetes`] makes the nodes a real cluster, [`api_server`] stands in for a Kubernetes API server.
 
 pub mod api_server;
+pub mod beside;
 pub mod demo;
 mod interrupt;
 pub mod lab;

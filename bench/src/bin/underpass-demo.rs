@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Parser;
+use underpass_bench::beside;
 use underpass_bench::demo::{self, Ending, Options};
 
 /// Shows the fast path, measures it and puts it to the test
@@ -37,20 +38,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<Ending> {
     demo::run(&Options {
-        underpass: neighbour("underpass")?,
+        underpass: beside::program("underpass", "cargo xtask demo")?,
         json: arguments.json,
         quick: arguments.quick,
     })
-}
-
-/// The program of this name beside this one, where cargo puts both.
-fn neighbour(name: &str) -> Result<PathBuf> {
-    let this = std::env::current_exe().context("cannot tell where this program lies")?;
-    let path = this.with_file_name(name);
-    ensure!(
-        path.is_file(),
-        "there is no {}: `cargo xtask demo` builds it",
-        path.display()
-    );
-    Ok(path)
 }

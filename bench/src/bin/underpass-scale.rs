@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
+use underpass_bench::beside;
 use underpass_bench::scale::{self, Options};
 
 /// Measures the agent in a cluster of thousands of nodes
@@ -51,7 +52,7 @@ fn run(arguments: Arguments) -> Result<()> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     }
     scale::run(&Options {
-        underpass: neighbour("underpass")?,
+        underpass: beside::program("underpass", "cargo xtask scale")?,
         nodes: arguments.nodes,
         rounds: arguments.rounds.into(),
         changes: arguments.changes,
@@ -59,16 +60,4 @@ fn run(arguments: Arguments) -> Result<()> {
         json: arguments.out.map(|out| out.join("scale.json")),
         agent_arguments: arguments.agent,
     })
-}
-
-/// The program of this name beside this one, where cargo puts both.
-fn neighbour(name: &str) -> Result<PathBuf> {
-    let this = std::env::current_exe().context("cannot tell where this program lies")?;
-    let path = this.with_file_name(name);
-    ensure!(
-        path.is_file(),
-        "there is no {}: `cargo xtask scale` builds it",
-        path.display()
-    );
-    Ok(path)
 }

@@ -119,7 +119,10 @@ impl Teller {
             sleep(self.pause()).await;
             if let Some(notice) = self.choose() {
                 self.post(notice).await;
-            } else if let Ok(Err(_)) = timeout(self.idle(), self.news.changed()).await {
+                continue;
+            }
+            // Also without news: what was told may become due again.
+            if let Ok(Err(_)) = timeout(self.pace.same_matter, self.news.changed()).await {
                 return;
             }
         }
@@ -131,11 +134,6 @@ impl Teller {
         share
             .max(self.pace.shortest_pause)
             .mul_f64(0.5 + random::fraction())
-    }
-
-    /// How long to wait for news where there is nothing to tell: what was told may become due again.
-    fn idle(&self) -> Duration {
-        self.pace.same_matter
     }
 
     /// One of those that are due, at random: the agents of a cluster share them out like that.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use underpass_common::peer::{PeerState, Refusal};
 
-use crate::plan::{PeerPlan, Plan, Subject};
+use crate::plan::{Plan, Subject};
 
 /// The longest note, in bytes: what `events.k8s.io/v1` takes.
 const LONGEST_NOTE: usize = 1024;
@@ -44,7 +44,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    fn new(node: &str, kind: Kind, reason: &'static str, note: &str) -> Self {
+    /// Cuts the note where it is too long.
+    pub fn new(node: &str, kind: Kind, reason: &'static str, note: &str) -> Self {
         let end = note.floor_char_boundary(LONGEST_NOTE);
         Self {
             node: node.to_owned(),
@@ -96,19 +97,13 @@ fn refused(plan: &Plan) -> impl Iterator<Item = Notice> {
 
 /// Nodes on other L2 segments, together: in a cluster of several segments there may be thousands.
 fn off_segment(plan: &Plan, own_name: &str) -> Option<Notice> {
-    let is_off = |peer: &&PeerPlan| peer.state == PeerState::NotOnLink;
-    let mut why = plan
-        .peers
-        .values()
-        .filter(is_off)
-        .filter_map(|peer| peer.detail.as_deref());
-    let first = why.next()?;
-    let names: Vec<&str> = plan
+    let off: Vec<_> = plan
         .peers
         .iter()
-        .filter(|(_, peer)| is_off(peer))
-        .map(|(name, _)| name.as_str())
+        .filter(|(_, peer)| peer.state == PeerState::NotOnLink)
         .collect();
+    let first = off.iter().find_map(|(_, peer)| peer.detail.as_deref())?;
+    let names: Vec<&str> = off.iter().map(|(name, _)| name.as_str()).collect();
     let listed = names[..names.len().min(NAMED)].join(", ");
     let more = match names.len().saturating_sub(NAMED) {
         0 => String::new(),

@@ -118,12 +118,7 @@ mod tests {
     use crate::events::Kind;
 
     fn notice(node: &str, note: &str) -> Notice {
-        Notice {
-            node: node.to_owned(),
-            kind: Kind::Warning,
-            reason: "PodCIDRRefused",
-            note: note.to_owned(),
-        }
+        Notice::new(node, Kind::Warning, "PodCIDRRefused", note)
     }
 
     #[test]

@@ -116,12 +116,7 @@ fn quick() -> Pace {
 }
 
 fn notice(node: &str, note: &str) -> Notice {
-    Notice {
-        node: node.to_owned(),
-        kind: Kind::Warning,
-        reason: "PodCIDRRefused",
-        note: note.to_owned(),
-    }
+    Notice::new(node, Kind::Warning, "PodCIDRRefused", note)
 }
 
 #[tokio::test]

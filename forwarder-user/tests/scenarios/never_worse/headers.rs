@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use underpass_bench::lab::{AgentOptions, Family};
 use underpass_bench::traffic::{Frame, FrameSocket};
-use underpass_bench::{root_or_skip, wait_for};
+use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::verdict::{Hook, Verdict};
 
 use crate::builder::{ACK, tcp, udp};
 use crate::common::{
-    self, DEADLINE, Datapath, counts, counts_since, is_fast, start_agents, with_families,
+    self, DEADLINE, Datapath, Ends, counts, counts_since, is_fast, start_agents, with_families,
 };
 use crate::inject::Road;
 
@@ -70,12 +70,7 @@ fn v6_extension_headers() -> Result<()> {
     let golden: Result<Vec<_>> = frames.iter().map(|frame| road.pass_frame(frame)).collect();
 
     let agents = start_agents(&lab, &AgentOptions::default())?;
-    let flow = road.ends(&udp())?;
-    wait_for(DEADLINE, "its flow goes fast", || {
-        road.pass(&udp())?;
-        ensure!(is_fast(&lab, &flow)?, "it isn't fast");
-        Ok(())
-    })?;
+    let flow = until_fast(&lab, &road)?;
     for (((name, _, _, why), frame), golden) in EXTENSIONS.iter().zip(&frames).zip(golden?) {
         let before = counts(&lab)?;
         assert_eq!(road.pass_frame(frame)?, golden, "{name}");
@@ -88,6 +83,17 @@ fn v6_extension_headers() -> Result<()> {
     }
     drop(agents);
     Ok(())
+}
+
+/// Sends packets of the road's UDP flow until it goes fast; its ends.
+fn until_fast(lab: &Lab, road: &Road) -> Result<Ends> {
+    let flow = road.ends(&udp())?;
+    wait_for(DEADLINE, "its flow goes fast", || {
+        road.pass(&udp())?;
+        ensure!(is_fast(lab, &flow)?, "it isn't fast");
+        Ok(())
+    })?;
+    Ok(flow)
 }
 
 /// The same packet with a header put in behind its own.
@@ -181,12 +187,7 @@ fn tags_stay(family: Family) -> Result<()> {
     carried().context("by the kernel")?;
 
     let agents = start_agents(&lab, &AgentOptions::default())?;
-    let flow = road.ends(&udp())?;
-    wait_for(DEADLINE, "its flow goes fast", || {
-        road.pass(&udp())?;
-        ensure!(is_fast(&lab, &flow)?, "it isn't fast");
-        Ok(())
-    })?;
+    until_fast(&lab, &road)?;
     let before = counts(&lab)?;
     start.send(&of_fast_flow)?;
     carried()?;
