@@ -22,6 +22,7 @@
 
 pub mod api_server;
 pub mod beside;
+pub mod compare;
 pub mod demo;
 mod interrupt;
 pub mod lab;

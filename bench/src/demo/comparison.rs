@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::race::{Metric, Results, Road};
-use super::statistics::{Summary, Verdict, judge};
+use crate::measure::statistics::{Summary, Verdict, judge};
 
 /// One figure on all roads.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,6 @@ mod agents;
 mod bypass;
 mod clusters;
 mod comparison;
-mod cpu;
 mod maps;
 mod pings;
 mod race;
@@ -18,7 +17,6 @@ mod screen;
 mod service;
 mod share;
 mod stage;
-mod statistics;
 mod story;
 mod table;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clusters::Clusters;
-use super::cpu::{Ticks, on_one};
 use super::screen::Progress;
-use super::statistics::Summary;
 use crate::interrupt;
 use crate::lab::{Host, Lab};
+use crate::measure::cpu::{Ticks, on_one};
+use crate::measure::statistics::Summary;
 use crate::measure::{tcp_round_trips, tcp_stream, udp_packets};
 
 /// A way from one place to another.
@@ -263,8 +263,8 @@ fn race(courses: &[Course], plan: Plan, progress: &Progress) -> Result<Results> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::statistics::ENOUGH_ROUNDS;
     use super::*;
+    use crate::measure::statistics::ENOUGH_ROUNDS;
 
     #[test]
     fn the_demo_measures_within_its_time() {

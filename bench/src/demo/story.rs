@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use super::agents::Agents;
 use super::clusters::{Clusters, NODES, PODS};
 use super::comparison::Comparison;
-use super::cpu::Ticks;
 use super::race::{self, Plan, Results};
 use super::report::Measured;
 use super::screen::Screen;
@@ -17,6 +16,7 @@ use super::share::Counted;
 use super::stage::{Held, Stage, Step, held};
 use super::{bypass, maps, pings, service, table};
 use crate::interrupt::{self, Interrupted};
+use crate::measure::cpu::Ticks;
 
 /// The share of fast packets that pings between all pods must reach: the first exchange of each pair
 /// goes by the kernel.

@@ -3,8 +3,8 @@
 use super::race::{Metric, Road};
 use super::report::Measured;
 use super::screen::Screen;
-use super::statistics::{ENOUGH_ROUNDS, Summary, Verdict};
 use super::{comparison::Comparison, race::Results};
+use crate::measure::statistics::{ENOUGH_ROUNDS, Summary, Verdict};
 
 /// Both clusters over plain routes, in a few words: `twins` as [`race::twins`](super::race::twins)
 /// measured them.

@@ -1,7 +1,9 @@
 //! How fast it goes from one host of a lab to another: plain sockets, one thread at each end, and
 //! only what arrived is counted.
 
+pub(crate) mod cpu;
 mod round_trips;
+pub mod statistics;
 mod stream;
 mod udp_packets;
 

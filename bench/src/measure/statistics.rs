@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// The same figure, taken several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// Half of them are lower.
     pub median: f64,
     /// The spread: a quarter of them are lower than the first of these, a quarter higher than the
@@ -47,7 +47,7 @@ fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
 /// What the ratio of two contenders comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// More than the noise, in the good direction.
     Better,
     /// More than the noise, in the bad direction.
@@ -59,16 +59,88 @@ pub(super) enum Verdict {
 }
 
 /// Fewer rounds than these prove nothing.
-pub(super) const ENOUGH_ROUNDS: usize = 5;
+pub(crate) const ENOUGH_ROUNDS: usize = 5;
 
 /// A difference counts only where its middle half doesn't touch the middle half of `noise`, which is
 /// the ratio of two like contenders.
-pub(super) fn judge(ratio: &Summary, noise: &Summary, more_is_better: bool) -> Verdict {
+pub(crate) fn judge(ratio: &Summary, noise: &Summary, more_is_better: bool) -> Verdict {
     if ratio.values.len().min(noise.values.len()) < ENOUGH_ROUNDS {
         return Verdict::NotJudged;
     }
     let more = ratio.middle_half[0] > noise.middle_half[1].max(1.0);
     let less = ratio.middle_half[1] < noise.middle_half[0].min(1.0);
+    match (more, less) {
+        (false, false) => Verdict::WithinNoise,
+        (more, _) if more == more_is_better => Verdict::Better,
+        _ => Verdict::Worse,
+    }
+}
+
+/// A median, and how sure it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Median.
+    pub median: f64,
+    /// Its bootstrap interval, 95 %: percentiles of the medians of resampled rounds.
+    pub interval: [f64; 2],
+    /// How many rounds it is made of.
+    pub rounds: usize,
+}
+
+/// How often rounds are resampled.
+const RESAMPLES: usize = 2000;
+
+impl Estimate {
+    /// Of values, one a round; `None` where there is none, or one is no number. The same values always give the
+    /// same interval.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        // xorshift64* (Vigna): drawing with replacement asks no more of it.
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut draw = || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let random = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+            values[random as usize % values.len()]
+        };
+        let median = median(values.to_vec())?;
+        let mut medians = Vec::with_capacity(RESAMPLES);
+        for _ in 0..RESAMPLES {
+            medians.extend(self::median(values.iter().map(|_| draw()).collect()));
+        }
+        medians.sort_by(f64::total_cmp);
+        Some(Self {
+            median,
+            interval: [quantile(&medians, 0.025)?, quantile(&medians, 0.975)?],
+            rounds: values.len(),
+        })
+    }
+
+    /// The wider side of the interval, as a share of the median.
+    pub fn spread(&self) -> f64 {
+        let [low, high] = self.interval;
+        (high - self.median).max(self.median - low) / self.median.abs()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    quantile(&values, 0.5)
+}
+
+/// A difference counts only where the ratio's interval lies outside the interval of `noise`, the ratio of two
+/// like contenders, and outside of what the noise would be the other way round.
+pub fn judge_estimates(ratio: Estimate, noise: Estimate, more_is_better: bool) -> Verdict {
+    if ratio.rounds.min(noise.rounds) < ENOUGH_ROUNDS {
+        return Verdict::NotJudged;
+    }
+    // Which of the two likes is called the first is chance.
+    let [low, high] = noise.interval;
+    let (low, high) = (low.min(1.0 / high).min(1.0), high.max(1.0 / low).max(1.0));
+    let (more, less) = (ratio.interval[0] > high, ratio.interval[1] < low);
     match (more, less) {
         (false, false) => Verdict::WithinNoise,
         (more, _) if more == more_is_better => Verdict::Better,
@@ -128,5 +200,43 @@ mod tests {
     fn a_few_rounds_are_not_judged() {
         let (ratio, noise) = (summary(&[2.0; 4]), summary(&[1.0; 4]));
         assert_eq!(judge(&ratio, &noise, true), Verdict::NotJudged);
+    }
+
+    #[test]
+    fn an_interval_holds_the_median_and_tells_the_spread() {
+        let steady = Estimate::of(&[10.0; 7]).unwrap();
+        assert_eq!((steady.median, steady.interval), (10.0, [10.0, 10.0]));
+        let wide = Estimate::of(&[8.0, 9.0, 10.0, 11.0, 12.0, 7.0, 13.0]).unwrap();
+        let [low, high] = wide.interval;
+        assert!(
+            (7.0..9.1).contains(&low) && (10.9..=13.0).contains(&high),
+            "{wide:?}"
+        );
+        assert!(wide.spread() > 0.09);
+        assert_eq!(Estimate::of(&[]), None);
+        assert_eq!(Estimate::of(&[1.0, f64::NAN]), None);
+    }
+
+    #[test]
+    fn a_ratio_is_judged_by_the_noise_both_ways() {
+        let estimate = |median, low, high| Estimate {
+            median,
+            interval: [low, high],
+            rounds: 7,
+        };
+        let noise = estimate(1.02, 0.99, 1.05);
+        let judged = |low: f64, high: f64| {
+            judge_estimates(estimate(low.midpoint(high), low, high), noise, true)
+        };
+        assert_eq!(judged(1.04, 1.3), Verdict::WithinNoise);
+        assert_eq!(judged(1.06, 1.3), Verdict::Better);
+        // 1 / 1.05 is 0.952.
+        assert_eq!(judged(0.90, 0.96), Verdict::WithinNoise);
+        assert_eq!(judged(0.90, 0.95), Verdict::Worse);
+        let few = Estimate {
+            rounds: 4,
+            ..estimate(2.0, 2.0, 2.0)
+        };
+        assert_eq!(judge_estimates(few, noise, true), Verdict::NotJudged);
     }
 }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 /// Clock ticks since boot, of all CPUs together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     busy: u64,
     all: u64,
     cpus: u64,
@@ -55,7 +55,7 @@ fn parse(stat: &str) -> Option<Ticks> {
 }
 
 /// Runs a closure, and all threads that it makes, on one CPU.
-pub(super) fn on_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn on_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let inside = || {
         let this = Pid::from_raw(0);
         let allowed = sched_getaffinity(this).context("cannot tell which CPUs are ours")?;

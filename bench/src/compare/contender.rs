@@ -1,0 +1,133 @@
+//! Who takes part: ways to connect the same pods.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::trial::{Target, Trial};
+
+/// A way from one end to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contender {
+    /// The ends' stacks straight on the switch: the limit.
+    Wire,
+    /// Node to node, without pods, on the nodes of `routes`.
+    Node,
+    /// host-gw as Flannel makes it, without any rule of netfilter.
+    Routes,
+    /// The same once more, in a cluster of its own: by how much two like ones differ is the noise.
+    RoutesTwin,
+    /// host-gw with Flannel's and kube-proxy's rules and thousands of Services, in iptables.
+    RoutesProxied,
+    /// The same in nftables.
+    RoutesProxiedNft,
+    /// VXLAN as Flannel makes it, without rules.
+    Vxlan,
+    /// Underpass beside what `routes-proxied` has.
+    Underpass,
+    /// Underpass beside what `routes` has.
+    UnderpassClean,
+    /// Underpass with `--offload always`, beside what `routes-proxied` has.
+    UnderpassAlways,
+    /// A stand-in for xdp-tools' xdp-forward, on the clusters of `routes`: TC programs that ask the FIB
+    /// (`bpf_fib_lookup`) for every packet, and redirect it.
+    FibHelper,
+}
+
+impl Contender {
+    /// All, in the order in which they are told.
+    pub const ALL: [Self; 11] = [
+        Self::Wire,
+        Self::Node,
+        Self::Routes,
+        Self::RoutesTwin,
+        Self::RoutesProxied,
+        Self::RoutesProxiedNft,
+        Self::Vxlan,
+        Self::Underpass,
+        Self::UnderpassClean,
+        Self::UnderpassAlways,
+        Self::FibHelper,
+    ];
+
+    /// The name on the command line and in the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Node => "node",
+            Self::Routes => "routes",
+            Self::RoutesTwin => "routes-twin",
+            Self::RoutesProxied => "routes-proxied",
+            Self::RoutesProxiedNft => "routes-proxied-nft",
+            Self::Vxlan => "vxlan",
+            Self::Underpass => "underpass",
+            Self::UnderpassClean => "underpass-clean",
+            Self::UnderpassAlways => "underpass-always",
+            Self::FibHelper => "fib-helper",
+        }
+    }
+
+    /// What it is, in one line.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Wire => "the ends' stacks straight on the switch: the limit",
+            Self::Node => "node to node without pods, on the nodes of routes",
+            Self::Routes => "host-gw as Flannel makes it, no rule of netfilter",
+            Self::RoutesTwin => "routes once more: what the two differ by is noise",
+            Self::RoutesProxied => {
+                "host-gw with Flannel's and kube-proxy's rules and thousands of Services, iptables"
+            }
+            Self::RoutesProxiedNft => "the same in nftables",
+            Self::Vxlan => "VXLAN as Flannel makes it, no rule of netfilter",
+            Self::Underpass => "Underpass beside what routes-proxied has",
+            Self::UnderpassClean => "Underpass beside what routes has",
+            Self::UnderpassAlways => {
+                "Underpass with --offload always, beside what routes-proxied has"
+            }
+            Self::FibHelper => {
+                "a stand-in for xdp-forward: TC programs that ask the FIB for every packet, beside routes"
+            }
+        }
+    }
+
+    /// Whether this trial can be run there: Services and masquerading take rules.
+    pub const fn runs(self, trial: Trial) -> bool {
+        match trial.target {
+            Target::Peer => true,
+            Target::Service | Target::Outside => self.is_proxied(),
+        }
+    }
+
+    /// With kube-proxy's and Flannel's rules.
+    pub const fn is_proxied(self) -> bool {
+        matches!(
+            self,
+            Self::RoutesProxied | Self::RoutesProxiedNft | Self::Underpass | Self::UnderpassAlways
+        )
+    }
+
+    /// With agents of Underpass.
+    pub const fn has_agents(self) -> bool {
+        matches!(
+            self,
+            Self::Underpass | Self::UnderpassClean | Self::UnderpassAlways
+        )
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Contender {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|it| it.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no contender {name:?}; there are {names}")
+        })
+    }
+}
