@@ -21,6 +21,9 @@ pub struct Results {
     pub setup: Setup,
     /// Each trial of each contender in each round, in the order in which they were run.
     pub samples: Vec<Sample>,
+    /// What could not be measured, in words.
+    #[serde(default)]
+    pub failures: Vec<String>,
     /// What the agents took.
     pub agents: Vec<AgentMemory>,
     /// The programs alone.
@@ -144,11 +147,21 @@ pub struct Ratio {
 impl Results {
     /// Values of a figure, one a round.
     pub fn values(&self, trial: Trial, contender: Contender, figure: Figure) -> Vec<f64> {
+        let by_round = self.by_round(trial, contender, figure);
+        by_round.into_values().collect()
+    }
+
+    fn by_round(
+        &self,
+        trial: Trial,
+        contender: Contender,
+        figure: Figure,
+    ) -> BTreeMap<usize, f64> {
         let name = trial.name();
         self.samples
             .iter()
             .filter(|it| it.trial == name && it.contender == contender.name())
-            .filter_map(|it| it.figures.get(&figure).copied())
+            .filter_map(|it| Some((it.round, *it.figures.get(&figure)?)))
             .collect()
     }
 
@@ -204,10 +217,12 @@ impl Results {
         those: Contender,
     ) -> Option<Estimate> {
         let (these, those) = (
-            self.values(trial, these, figure),
-            self.values(trial, those, figure),
+            self.by_round(trial, these, figure),
+            self.by_round(trial, those, figure),
         );
-        let ratios: Vec<_> = these.iter().zip(&those).map(|(a, b)| a / b).collect();
-        Estimate::of(&ratios)
+        let both = these
+            .iter()
+            .filter_map(|(round, this)| Some(this / those.get(round)?));
+        Estimate::of(&both.collect::<Vec<_>>())
     }
 }

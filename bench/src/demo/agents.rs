@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::clusters::NODES;
 use super::pings;
-use super::share::Counted;
+use crate::measure::share::Counted;
 use super::stage::{Held, Stage, held};
 use crate::lab::{AgentOptions, AgentProcess, Lab, Node};
 use crate::traffic::{UdpFlow, UdpReport};

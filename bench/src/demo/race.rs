@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clusters::Clusters;
-use super::screen::Progress;
+use crate::screen::Progress;
 use crate::interrupt;
 use crate::lab::{Host, Lab};
 use crate::measure::cpu::{Ticks, on_one};

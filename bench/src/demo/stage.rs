@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use super::report::{Check, Report};
-use super::screen::{Progress, Screen};
+use crate::screen::{Progress, Screen};
 use crate::interrupt::{self, Interrupted};
 
 /// Lines of each agent's log that are shown beside a failure.

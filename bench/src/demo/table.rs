@@ -2,7 +2,7 @@
 
 use super::race::{Metric, Road};
 use super::report::Measured;
-use super::screen::Screen;
+use crate::screen::Screen;
 use super::{comparison::Comparison, race::Results};
 use crate::measure::statistics::{ENOUGH_ROUNDS, Summary, Verdict};
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod cpu;
 mod round_trips;
+pub(crate) mod share;
 pub mod statistics;
 mod stream;
 mod udp_packets;
