@@ -2,5 +2,6 @@
 
 pub mod contender;
 pub mod figure;
+pub mod report;
 pub mod results;
 pub mod trial;

@@ -243,6 +243,14 @@ fn is_too_noisy(noise: Estimate) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::report::testing;
+    use crate::compare::trial::{Target, Traffic};
+
+    const STREAM: Trial = Trial {
+        traffic: Traffic::Streams(1),
+        target: Target::Peer,
+        offload: true,
+    };
 
     fn estimate(low: f64, median: f64, high: f64) -> Estimate {
         Estimate {
@@ -261,5 +269,41 @@ mod tests {
         assert!(is_too_noisy(estimate(0.84, 1.0, 1.01)));
         assert!(is_too_noisy(estimate(1.06, 1.07, 1.08)));
         assert!(is_too_noisy(estimate(0.92, 0.93, 0.95)));
+    }
+
+    #[test]
+    fn nothing_is_judged_by_too_much_noise() {
+        let judged = |results: &Results| {
+            let (these, those) = (Contender::Underpass, Contender::RoutesProxied);
+            let ratio = results.ratio(STREAM, Figure::Throughput, these, those);
+            ratio.unwrap().verdict
+        };
+        let mut results = testing::results();
+        assert_eq!(judged(&results), Verdict::Better);
+        assert!(!results.is_too_noisy(STREAM, Figure::Throughput));
+        testing::make_noisy(&mut results, STREAM);
+        assert!(results.is_too_noisy(STREAM, Figure::Throughput));
+        assert_eq!(judged(&results), Verdict::NotJudged);
+    }
+
+    #[test]
+    fn a_missing_round_shifts_no_other() {
+        let mut results = testing::results();
+        results.samples.retain(|it| {
+            (it.round, it.contender.as_str(), it.trial.as_str()) != (2, "underpass", "tcp-stream")
+        });
+        for sample in &mut results.samples {
+            // Rounds that differ much, and a ratio that is the same in each.
+            let factor = match sample.contender.as_str() {
+                "underpass" => 1.5,
+                _ => 1.0,
+            };
+            let value = factor * (sample.round * sample.round) as f64;
+            sample.figures.insert(Figure::Throughput, value);
+        }
+        let (these, those) = (Contender::Underpass, Contender::Routes);
+        let ratio = results.ratio(STREAM, Figure::Throughput, these, those);
+        let estimate = ratio.unwrap().estimate;
+        assert_eq!((estimate.interval, estimate.rounds), ([1.5; 2], 6));
     }
 }
