@@ -122,6 +122,7 @@ mod tests {
             form: FORM,
             setup: Setup::default(),
             samples: Vec::new(),
+            failures: Vec::new(),
             agents: Vec::new(),
             datapath: None,
         };

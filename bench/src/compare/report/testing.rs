@@ -26,6 +26,7 @@ pub(crate) fn results() -> Results {
         form: FORM,
         setup: setup(),
         samples,
+        failures: Vec::new(),
         agents: vec![AgentMemory {
             contender: Contender::Underpass.name().to_owned(),
             resident: 14 << 20,

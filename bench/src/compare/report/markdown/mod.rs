@@ -16,6 +16,7 @@ pub(super) fn report(results: &Results, plots: &[Plot]) -> String {
     let sections = [
         head(&results.setup),
         what_takes_part(results),
+        failures(&results.failures),
         reading(),
         aims_table(results),
         overview::sections(results),
@@ -89,9 +90,21 @@ fn what_takes_part(results: &Results) -> String {
     format!("## What takes part\n\n{}", or_not_measured(&table))
 }
 
+/// Nothing, where nothing failed.
+fn failures(failures: &[String]) -> String {
+    if failures.is_empty() {
+        return String::new();
+    }
+    let lines: String = failures.iter().map(|it| format!("- {it}\n")).collect();
+    format!(
+        "## What could not be measured\n\nThese turns failed twice, and are missing below.\n\n{lines}"
+    )
+}
+
 fn reading() -> String {
     "## How to read it\n\n\
-     - Each contender ran each trial once a round, in an order that was drawn anew for each round.\n\
+     - Each contender ran each trial once a round, in an order that chance drew, and in the next round in \
+     the reverse of it (A B B A); then it was drawn anew.\n\
      - A figure is the median of its rounds; in brackets stands the median's 95 % interval, by bootstrap: the rounds \
      are drawn again and again with replacement, and 95 % of the medians lie within it.\n\
      - A ratio is taken round by round, so that what disturbed a whole round falls out; then its median and interval \
@@ -204,6 +217,14 @@ mod tests {
         assert!(text.contains("veth pairs on 2 CPUs, not NICs"));
         let unknown = head(&Setup::default());
         assert_eq!(row(&unknown, "# Comparison", "commit")[1], "-");
+    }
+
+    #[test]
+    fn what_failed_is_told_and_nothing_else() {
+        let mut results = testing::results();
+        assert!(!report(&results, &[]).contains("could not be measured"));
+        results.failures.push("round 2, vxlan: no answer".into());
+        assert!(report(&results, &[]).contains("- round 2, vxlan: no answer\n"));
     }
 
     #[test]
