@@ -5,6 +5,7 @@ pub(crate) mod cpu;
 mod round_trips;
 pub mod statistics;
 mod stream;
+pub mod tools;
 mod udp_packets;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
