@@ -7,6 +7,7 @@ pub mod fib_helper;
 pub mod figure;
 mod machine;
 mod memory;
+mod offloads;
 pub mod report;
 pub mod results;
 mod run;

@@ -10,7 +10,7 @@ use super::contender::Contender;
 use super::course::{Course, Ports};
 use super::fib_helper::FibHelper;
 use super::results::AgentMemory;
-use super::trial::{Target, Traffic, Trial};
+use super::trial::{Target, Trial};
 use super::{memory, vxlan};
 use crate::lab::rules::{Protocol, Service};
 use crate::lab::{AgentOptions, AgentProcess, Family, Host, Lab, names};
@@ -21,6 +21,11 @@ use crate::measure::share::Counted;
 const READY: Duration = Duration::from_secs(30);
 /// The Service's number in the range of ClusterIPs. Those that only make the tables long begin at the low end.
 const SERVICE: u16 = u16::MAX - 1;
+/// Its ports, of both protocols.
+const SERVICE_PORTS: Ports = Ports {
+    target: 80,
+    listen: 5201,
+};
 /// The share of a flow's packets that must be fast before a contender of Underpass counts as one.
 const FAST: f64 = 0.9;
 
@@ -73,7 +78,10 @@ impl Stage {
     /// Where a contender's trial begins and ends.
     pub fn course(&self, contender: Contender, trial: Trial) -> Result<Course<'_>> {
         let stand = self.stand(contender)?;
-        let ports = Ports::of(trial);
+        let ports = match trial.target {
+            Target::Service => SERVICE_PORTS,
+            Target::Peer | Target::Outside => Ports::same(SERVICE_PORTS.listen),
+        };
         let (client, server): (&Host, &Host) = match (contender, trial.target) {
             (Contender::Wire | Contender::Node, Target::Peer) => {
                 (stand.lab.node(1), stand.lab.node(2))
@@ -202,15 +210,11 @@ fn service_address() -> IpAddr {
     names::service_address(Family::V4, SERVICE)
 }
 
-/// The Service on all ports of all trials, for both protocols: iperf3 steers UDP by TCP.
-fn services_to(pod: IpAddr) -> Vec<Service> {
-    let mut services = Vec::new();
-    for (number, port) in Ports::ALL.into_iter().enumerate() {
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let address = SocketAddr::new(service_address(), port.target);
-            let name = format!("bench-{protocol}-{number}");
-            services.push(Service::new(&name, protocol, address).backend(pod, port.listen));
-        }
-    }
-    services
+/// The Service for both protocols: iperf3 steers UDP by TCP.
+fn services_to(pod: IpAddr) -> [Service; 2] {
+    [Protocol::Tcp, Protocol::Udp].map(|protocol| {
+        let address = SocketAddr::new(service_address(), SERVICE_PORTS.target);
+        let service = Service::new(&format!("bench-{protocol}"), protocol, address);
+        service.backend(pod, SERVICE_PORTS.listen)
+    })
 }
