@@ -77,7 +77,6 @@ pub fn run(options: &Options) -> Result<Results> {
         let alone = DatapathOptions {
             quick: options.quick,
             seed: options.seed,
-            cpu: results.setup.client_cpu,
             ..DatapathOptions::default()
         };
         let measured = datapath::measure(&options.underpass, &alone, &mut |what| {
@@ -133,7 +132,6 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
     let pace = Pace {
         seconds: options.seconds,
         paced_rate: options.paced_rate,
-        client_cpu: results.setup.client_cpu,
         server_cpu: results.setup.server_cpu,
     };
     prove(&stage, options, &pace, progress)?;
