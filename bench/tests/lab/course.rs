@@ -187,6 +187,27 @@ fn bytes_a_packet(trial: Trial, course: &Course) -> Result<u64> {
     Ok((now.1 - before.1) / (now.0 - before.0))
 }
 
+lab_test!(the_client_of_connections_keeps_its_ports, {
+    if !tools_or_skip("the_client_of_connections_keeps_its_ports") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let course = between_pods(&lab);
+    let range = |host: &Host| host.read_sysctl("net.ipv4.ip_local_port_range");
+    let before = range(course.client)?;
+    run(to_peer(Traffic::Connections, true), &course)?;
+    assert_eq!(range(course.client)?, before);
+    let waiting = |host: &Host| -> Result<usize> {
+        let sockets = host.run(&["ss", "-Htan", "state", "time-wait"])?;
+        Ok(sockets.lines().count())
+    };
+    // wrk looks whether somebody is there, and breaks its 16 connections off at the end.
+    let (client, server) = (waiting(course.client)?, waiting(course.server)?);
+    println!("TIME_WAIT: client {client}, server {server}");
+    assert!(client <= 17 && server > 0);
+    Ok(())
+});
+
 /// What `ethtool` tells of both ends.
 fn features(course: &Course) -> Result<[String; 2]> {
     let of = |host: &Host| host.run(&["ethtool", "-k", "eth0"]);
