@@ -1,14 +1,16 @@
 //! Every kind of traffic of the comparison runs with its tool, and yields all of its figures.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use underpass_bench::compare::course::{self, Course, Outcome, Pace, Ports};
 use underpass_bench::compare::figure::Figure;
 use underpass_bench::compare::trial::{Target, Traffic, Trial};
-use underpass_bench::lab::Host;
+use underpass_bench::lab::rules::{Protocol, Service};
+use underpass_bench::lab::{Family, Host, names};
 use underpass_bench::measure::tools;
-use underpass_bench::{Lab, skip};
+use underpass_bench::{Backend, Lab, skip};
 
 use crate::{for_families, lab_test};
 
@@ -109,6 +111,45 @@ lab_test!(iperf3_and_wrk_speak_both_families, {
     })
 });
 
+lab_test!(every_kind_of_traffic_goes_to_a_service, {
+    if !tools_or_skip("every_kind_of_traffic_goes_to_a_service") {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .flannel_rules(true)
+        .kube_proxy_rules(Backend::Iptables)
+        .build()?;
+    let server = lab.pod(2, 1);
+    let address = names::service_address(Family::V4, 10);
+    for (name, protocol) in [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)] {
+        let service = Service::new(name, protocol, SocketAddr::new(address, 80));
+        lab.add_service(&service.backend(server.address(), 8080))?;
+    }
+    let course = Course {
+        address,
+        ports: Ports {
+            target: 80,
+            listen: 8080,
+        },
+        ..between_pods(&lab)
+    };
+    for traffic in [
+        Traffic::Streams(8),
+        Traffic::Connections,
+        Traffic::Requests,
+        Traffic::Flood(64),
+        Traffic::Paced(1400),
+    ] {
+        let target = Target::Service;
+        let trial = Trial {
+            target,
+            ..to_peer(traffic, true)
+        };
+        run(trial, &course)?;
+    }
+    Ok(())
+});
+
 lab_test!(offloads_are_off_for_a_trial_and_on_again_after_it, {
     if !tools_or_skip("offloads_are_off_for_a_trial_and_on_again_after_it") {
         return Ok(());
@@ -117,16 +158,12 @@ lab_test!(offloads_are_off_for_a_trial_and_on_again_after_it, {
     let course = between_pods(&lab);
     let trial = to_peer(Traffic::Streams(1), false);
     let before = features(&course)?;
-    // Whether they were off meanwhile: without segmentation offload no packet is larger than the wire's.
-    let sent = sent(course.client)?;
-    run(trial, &course)?;
-    let now = self::sent(course.client)?;
-    let (packets, bytes) = (now.0 - sent.0, now.1 - sent.1);
-    assert!(
-        bytes / packets <= 1500 + 14,
-        "{packets} packets, {bytes} bytes"
-    );
+    // Without segmentation offload no packet is larger than the wire's.
+    let largest = 1500 + 14;
+    assert!(bytes_a_packet(trial, &course)? <= largest);
     assert_eq!(features(&course)?, before);
+    let with = to_peer(Traffic::Streams(1), true);
+    assert!(bytes_a_packet(with, &course)? > largest);
     // Also after a failure: nobody is there.
     let nobody = Course {
         address: "10.244.2.99".parse()?,
@@ -139,6 +176,35 @@ lab_test!(offloads_are_off_for_a_trial_and_on_again_after_it, {
     let error = course::run(trial, &nobody, &PACE).unwrap_err();
     assert!(format!("{error:#}").contains("iperf3"), "{error:#}");
     assert_eq!(features(&course)?, before);
+    Ok(())
+});
+
+/// Runs it, and tells how large the packets were that the client's stack handed to its interface.
+fn bytes_a_packet(trial: Trial, course: &Course) -> Result<u64> {
+    let before = sent(course.client)?;
+    run(trial, course)?;
+    let now = sent(course.client)?;
+    Ok((now.1 - before.1) / (now.0 - before.0))
+}
+
+lab_test!(the_client_of_connections_keeps_its_ports, {
+    if !tools_or_skip("the_client_of_connections_keeps_its_ports") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let course = between_pods(&lab);
+    let range = |host: &Host| host.read_sysctl("net.ipv4.ip_local_port_range");
+    let before = range(course.client)?;
+    run(to_peer(Traffic::Connections, true), &course)?;
+    assert_eq!(range(course.client)?, before);
+    let waiting = |host: &Host| -> Result<usize> {
+        let sockets = host.run(&["ss", "-Htan", "state", "time-wait"])?;
+        Ok(sockets.lines().count())
+    };
+    // wrk looks whether somebody is there, and breaks its 16 connections off at the end.
+    let (client, server) = (waiting(course.client)?, waiting(course.server)?);
+    println!("TIME_WAIT: client {client}, server {server}");
+    assert!(client <= 17 && server > 0);
     Ok(())
 });
 

@@ -1,8 +1,9 @@
 //! iperf3: TCP streams, and UDP packets at a fixed rate or as many as go.
 //!
 //! For the flood, sockperf's `throughput` and a bare loop around `send` were tried, too. CPU time of the sender for
-//! a packet of 64 bytes over plain routes: loop 7.9 µs, sockperf 8.9, iperf3 8.5, of which hardly any was the
-//! tools' own: so a standard tool will do, and iperf3 doesn't sleep for two seconds first, as sockperf does.
+//! a packet of 64 bytes over plain routes, three short runs each on a machine busy with other work, so roughly: loop
+//! 7.9 µs, sockperf 8.9, iperf3 8.5, of each at most 0.5 outside the kernel. So a standard tool will do, and iperf3
+//! doesn't sleep for two seconds first, as sockperf does.
 
 use std::fs;
 
