@@ -2,6 +2,7 @@
 //! counted right, labs don't disturb one another, and nothing is left of them.
 
 mod command;
+mod fib_helper;
 mod hosts;
 mod leftovers;
 mod measure;
