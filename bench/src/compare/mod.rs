@@ -2,6 +2,7 @@
 
 mod bpf;
 pub mod contender;
+pub mod datapath;
 pub mod fib_helper;
 pub mod figure;
 pub mod results;
