@@ -1,5 +1,6 @@
 //! The comparison: the same traffic over different ways to connect the same pods, in turns.
 
+mod bpf;
 pub mod contender;
 pub mod course;
 pub mod datapath;

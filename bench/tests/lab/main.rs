@@ -3,6 +3,7 @@
 
 mod command;
 mod course;
+mod fib_helper;
 mod hosts;
 mod leftovers;
 mod measure;
