@@ -40,14 +40,18 @@ pub(super) fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = text.lines().find(|line| line.starts_with("model name"));
     let name = named.and_then(|line| line.split_once(':'));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+    name.map_or_else(
+        || std::env::consts::ARCH.to_owned(),
+        |(_, name)| name.trim().to_owned(),
+    )
 }
 
 /// Bytes of memory.
 pub(super) fn memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kilobytes =
+        total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kilobytes.unwrap_or_default() * 1024
 }
 
@@ -82,7 +86,13 @@ pub(super) fn tools() -> BTreeMap<String, String> {
 
 /// The commit of the sources in the working directory, `-dirty` where they differ; empty where it cannot be told.
 pub(super) fn commit() -> String {
-    let arguments = ["describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"];
+    let arguments = [
+        "describe",
+        "--always",
+        "--abbrev=12",
+        "--dirty",
+        "--exclude=*",
+    ];
     let output = Command::new("git").args(arguments).output();
     let said = output.ok().filter(|output| output.status.success());
     said.map_or_else(String::new, |output| {

@@ -8,10 +8,7 @@ use super::contender::Contender;
 use super::results::AgentMemory;
 
 /// The largest of these processes.
-pub(super) fn of(
-    contender: Contender,
-    pids: impl Iterator<Item = u32>,
-) -> Result<AgentMemory> {
+pub(super) fn of(contender: Contender, pids: impl Iterator<Item = u32>) -> Result<AgentMemory> {
     let mut memory = AgentMemory {
         contender: contender.name().to_owned(),
         resident: 0,

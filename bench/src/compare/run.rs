@@ -98,7 +98,10 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
         .server_cpu
         .unwrap_or_else(|| cpus.get(1).copied().unwrap_or(cpus[0]));
     for cpu in [first, second] {
-        ensure!(cpus.contains(&cpu), "CPU {cpu} is none of this process's: it has {cpus:?}");
+        ensure!(
+            cpus.contains(&cpu),
+            "CPU {cpu} is none of this process's: it has {cpus:?}"
+        );
     }
     Ok(Setup {
         began: machine::now(),
@@ -132,6 +135,7 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
     let pace = Pace {
         seconds: options.seconds,
         paced_rate: options.paced_rate,
+        client_cpu: results.setup.client_cpu,
         server_cpu: results.setup.server_cpu,
     };
     prove(&stage, options, &pace, progress)?;
@@ -166,7 +170,11 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
         }
         results.setup.rounds = round;
     }
-    ensure!(!results.samples.is_empty(), "nothing could be measured: {:?}", results.failures);
+    ensure!(
+        !results.samples.is_empty(),
+        "nothing could be measured: {:?}",
+        results.failures
+    );
     results.agents = stage.memory()?;
     Ok(())
 }
@@ -275,7 +283,10 @@ impl Progress {
         if self.is_terminal {
             let what: String = what.chars().take(79).collect();
             let _ = write!(io::stderr(), "\r\x1b[K{what}");
-        } else if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(60)) {
+        } else if self
+            .last
+            .is_none_or(|last| last.elapsed() >= Duration::from_secs(60))
+        {
             let _ = writeln!(io::stderr(), "{what}");
             self.last = Some(Instant::now());
         }

@@ -12,9 +12,9 @@ use super::fib_helper::FibHelper;
 use super::results::AgentMemory;
 use super::trial::{Target, Trial};
 use super::{memory, vxlan};
+use crate::Backend;
 use crate::lab::rules::{Protocol, Service};
 use crate::lab::{AgentOptions, AgentProcess, Family, Host, Lab, names};
-use crate::Backend;
 use crate::measure::share::Counted;
 
 /// How long an agent may take until it is ready.
@@ -110,7 +110,10 @@ impl Stage {
             _ if contender.has_agents() => stand.prove_fast(),
             Contender::FibHelper => {
                 let packets = stand.fib_helper.as_ref().map_or(0, FibHelper::packets);
-                ensure!(packets > 100, "its programs have redirected {packets} packets");
+                ensure!(
+                    packets > 100,
+                    "its programs have redirected {packets} packets"
+                );
                 Ok(())
             }
             Contender::Vxlan => vxlan::prove(&stand.lab),

@@ -152,7 +152,6 @@ pub fn for_lab() -> Result<()> {
 ///
 /// # Errors
 /// As [`for_lab`].
-#[allow(dead_code, reason = "the task that compares comes after its tools")]
 pub fn for_bench() -> Result<()> {
     run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH]), false).map(drop)
 }
