@@ -89,11 +89,13 @@ impl Contender {
         }
     }
 
-    /// Whether this trial can be run there: Services and masquerading take rules.
+    /// Whether this trial can be run there: Services and masquerading take rules. Beside `--offload always` there are
+    /// no Services: it sends what the pod behind one answers past the translation.
     pub const fn runs(self, trial: Trial) -> bool {
         match trial.target {
             Target::Peer => true,
-            Target::Service | Target::Outside => self.is_proxied(),
+            Target::Service => self.is_proxied() && !matches!(self, Self::UnderpassAlways),
+            Target::Outside => self.is_proxied(),
         }
     }
 
