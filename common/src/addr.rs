@@ -55,6 +55,19 @@ impl Address for [u8; 16] {
     }
 }
 
+/// An IPv4 address as programs hold it: the same bytes in memory as `[u8; 4]`, in a word.
+impl Address for [u32; 1] {
+    #[inline(always)]
+    fn fold(&self) -> u64 {
+        u64::from(self[0])
+    }
+
+    #[inline(always)]
+    fn within(&self, network: &Self, mask: &Self) -> bool {
+        (self[0] ^ network[0]) & mask[0] == 0
+    }
+}
+
 /// An IPv6 address as programs hold it: the same bytes in memory as `[u8; 16]`, in words, for the
 /// compiler would move single bytes about.
 impl Address for [u32; 4] {

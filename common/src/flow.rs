@@ -47,16 +47,24 @@ impl<A: Address> FlowKey<A> {
     /// The key in 32 bits, to stand in the entry itself: see [`Flow::key_check`].
     #[inline(always)]
     pub fn check(&self) -> u32 {
-        // Three multiplications that do not wait for one another; odd constants of Weyl sequences
-        // (the golden ratio's, and those of Steele and Vigna's SplitMix).
-        let ports = u64::from(u16::from_ne_bytes(self.pod_port)) << 16
-            | u64::from(u16::from_ne_bytes(self.remote_port));
-        let rest = ports << 16 | u64::from(self.protocol) << 8 | u64::from(self.icmp_type);
-        let pod = self.pod.fold().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let remote = self.remote.fold().wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let rest = rest.wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((pod ^ remote.rotate_left(21) ^ rest.rotate_left(42)) >> 32) as u32
+        let ports = [self.pod_port, self.remote_port].map(u16::from_ne_bytes);
+        let addresses = [self.pod.fold(), self.remote.fold()];
+        check(addresses, ports, self.protocol, self.icmp_type)
     }
+}
+
+/// [`FlowKey::check`] of a key's parts: the addresses [folded](Address::fold), the ports as the machine loads them,
+/// the pod's first.
+#[inline(always)]
+pub fn check(addresses: [u64; 2], ports: [u16; 2], protocol: u8, icmp_type: u8) -> u32 {
+    // Three multiplications that do not wait for one another; odd constants of Weyl sequences
+    // (the golden ratio's, and those of Steele and Vigna's SplitMix).
+    let ports = u64::from(ports[0]) << 16 | u64::from(ports[1]);
+    let rest = ports << 16 | u64::from(protocol) << 8 | u64::from(icmp_type);
+    let pod = addresses[0].wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let remote = addresses[1].wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let rest = rest.wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((pod ^ remote.rotate_left(21) ^ rest.rotate_left(42)) >> 32) as u32
 }
 
 /// How a direction came to be confirmed.
@@ -287,7 +295,7 @@ impl<A: Copy> Tuple<A> {
 
 /// The type of the answer to an echo request, and of the request to a reply.
 #[inline(always)]
-const fn opposite(echo: u8) -> u8 {
+pub const fn opposite(echo: u8) -> u8 {
     match echo {
         ICMP_ECHO_REQUEST => ICMP_ECHO_REPLY,
         ICMPV6_ECHO_REQUEST => ICMPV6_ECHO_REPLY,

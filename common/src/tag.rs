@@ -17,18 +17,58 @@ pub const NONE: u16 = 0;
 /// `seed` is the agent's, drawn at random, so that nobody can make two tuples of one tag on purpose.
 #[inline(always)]
 pub fn tag<A: Address>(seed: u32, tuple: &Tuple<A>, entrance: &Entrance) -> u16 {
-    let ports = u32::from(u16::from_ne_bytes(tuple.src_port)) << 16
-        | u32::from(u16::from_ne_bytes(tuple.dst_port));
+    let ports = [tuple.src_port, tuple.dst_port].map(u16::from_ne_bytes);
     let [a, b, c, d, e, f] = entrance.mac;
-    let mut hash = mix(u64::from(seed), tuple.src.fold());
-    hash = mix(hash, tuple.dst.fold());
-    hash = mix(
-        hash,
-        u64::from(ports) << 16 | u64::from(tuple.protocol) << 8 | u64::from(tuple.icmp_type),
-    );
-    hash = mix(hash, u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]));
-    hash = mix(hash, u64::from(entrance.ifindex));
-    // 15 bits, and never 0, which means "no tag".
+    let parts = Parts {
+        addresses: [tuple.src.fold(), tuple.dst.fold()],
+        ports,
+        protocol: tuple.protocol,
+        icmp_type: tuple.icmp_type,
+        mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
+        ifindex: entrance.ifindex,
+    };
+    parts.tag(seed)
+}
+
+/// What a tag is made of, as words.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// Source and destination, [folded](Address::fold).
+    pub addresses: [u64; 2],
+    /// Source and destination port, as the machine loads them.
+    pub ports: [u16; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// ICMP type, else 0.
+    pub icmp_type: u8,
+    /// The entrance's MAC as the machine loads it, with two zeros behind it.
+    pub mac: u64,
+    /// The entrance's interface index.
+    pub ifindex: u32,
+}
+
+impl Parts {
+    /// See [`tag`].
+    #[inline(always)]
+    pub fn tag(self, seed: u32) -> u16 {
+        let [src, dst] = self.addresses;
+        let [src_port, dst_port] = self.ports.map(u64::from);
+        let ports = src_port << 16 | dst_port;
+        let mut hash = mix(u64::from(seed), src);
+        hash = mix(hash, dst);
+        hash = mix(
+            hash,
+            ports << 16 | u64::from(self.protocol) << 8 | u64::from(self.icmp_type),
+        );
+        hash = mix(hash, self.mac);
+        hash = mix(hash, u64::from(self.ifindex));
+        folded(hash)
+    }
+}
+
+/// 15 bits of a hash, and never 0, which means "no tag".
+#[inline(always)]
+fn folded(hash: u64) -> u16 {
     match (hash >> 49) as u16 {
         NONE => 1,
         tag => tag,

@@ -1,7 +1,9 @@
 //! The entrances: a packet takes the fast path here, or is stamped and left to the kernel.
 
+use core::mem::MaybeUninit;
+
 use underpass_common::{
-    flow::{Direction, Entrance, FlowKey, Tuple, WayOut},
+    flow::Direction,
     settings::{Offload, Settings},
     tag,
     verdict::{Hook, Verdict},
@@ -14,6 +16,7 @@ use crate::{
     packet::Skb,
     parse::{Kind, Packet, parse},
     redirect, rewrite, stats,
+    words::{Entrance, Key, Tuple, WayOut},
 };
 
 /// `TCX_NEXT` (TCX) and `TC_ACT_UNSPEC` (clsact): whoever comes after us, and then the kernel.
@@ -42,13 +45,13 @@ pub trait Side {
     fn entrance<A>(skb: Skb, packet: &Packet<A>) -> Entrance;
     /// True where the packet belongs to this node's pods.
     fn is_pod_traffic<F: Family>(settings: &Settings, packet: &Packet<F::Addr>) -> bool;
-    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr>;
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> Key<F::Addr>;
     /// The flow of the packet that an ICMP error quotes, which went the other way; `None` where the
     /// error is not its sender's to get.
     fn quoted_key<F: Family>(
         error: &Tuple<F::Addr>,
         quoted: &Tuple<F::Addr>,
-    ) -> Option<FlowKey<F::Addr>>;
+    ) -> Option<Key<F::Addr>>;
     /// True where the kernel too would believe that an ICMP error comes from where it says.
     fn is_from_there<F: Family>(skb: Skb, error: &Packet<F::Addr>) -> bool;
     /// This side's direction of a flow, and the opposite one.
@@ -92,16 +95,16 @@ fn enter_v6<S: Side>(skb: Skb) -> i32 {
 /// A packet's way: parse, flow, route, rewrite, redirect.
 #[inline(always)]
 fn pass<F: Family, S: Side>(skb: Skb) -> i32 {
-    let mut packet = Packet::default();
-    let way_out = match decide::<F, S>(skb, &mut packet) {
-        Ok(way_out) => way_out,
+    let mut place = MaybeUninit::uninit();
+    let (packet, way_out) = match decide::<F, S>(skb, &mut place) {
+        Ok(decision) => decision,
         Err(verdict) => {
             stats::count(skb, S::HOOK, verdict);
             return NEXT;
         }
     };
     // From here on the packet is ours: redirected or dropped.
-    if rewrite::rewrite::<F>(skb, &packet, &way_out).is_err() {
+    if rewrite::rewrite::<F>(skb, packet, &way_out).is_err() {
         stats::count(skb, S::HOOK, Verdict::Dropped);
         return DROP;
     }
@@ -111,14 +114,17 @@ fn pass<F: Family, S: Side>(skb: Skb) -> i32 {
 
 /// Everything that can still say "the kernel's", before the first write.
 #[inline(always)]
-fn decide<F: Family, S: Side>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<WayOut, Verdict> {
+fn decide<F: Family, S: Side>(
+    skb: Skb,
+    place: &mut MaybeUninit<Packet<F::Addr>>,
+) -> Result<(&Packet<F::Addr>, WayOut), Verdict> {
     // Whatever stands there comes from a pod or from another hook of ours: it is no witness here.
     skb.set_witness(tag::NONE);
     let settings = maps::settings().ok_or(Verdict::Off)?;
     if settings.is_off() {
         return Err(Verdict::Off);
     }
-    parse::<F>(skb, packet)?;
+    let packet = parse::<F>(skb, place)?;
     if !S::is_pod_traffic::<F>(settings, packet) {
         return Err(Verdict::NotPodTraffic);
     }
@@ -128,10 +134,10 @@ fn decide<F: Family, S: Side>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<
     let entrance = S::entrance(skb, packet);
     let decision = route::<F, S>(skb, packet, &entrance, settings);
     if decision.is_err() {
-        skb.set_witness(tag::tag(settings.tag_seed, &packet.tuple, &entrance));
+        skb.set_witness(packet.tuple.tag(settings.tag_seed, &entrance));
         S::note(entrance);
     }
-    decision
+    decision.map(|way_out| (packet, way_out))
 }
 
 /// The way out of a packet that may be fast.
@@ -207,8 +213,7 @@ impl Side for FromPod {
     fn entrance<A>(skb: Skb, packet: &Packet<A>) -> Entrance {
         Entrance {
             ifindex: skb.ifindex(),
-            mac: packet.dst_mac,
-            _pad: [0; 2],
+            mac: packet.macs.dst(),
         }
     }
 
@@ -218,7 +223,7 @@ impl Side for FromPod {
     }
 
     #[inline(always)]
-    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr> {
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> Key<F::Addr> {
         packet.tuple.from_pod()
     }
 
@@ -226,7 +231,7 @@ impl Side for FromPod {
     fn quoted_key<F: Family>(
         error: &Tuple<F::Addr>,
         quoted: &Tuple<F::Addr>,
-    ) -> Option<FlowKey<F::Addr>> {
+    ) -> Option<Key<F::Addr>> {
         (quoted.dst == error.src && quoted.src == error.dst).then(|| quoted.to_pod())
     }
 
@@ -244,7 +249,7 @@ impl Side for FromPod {
     #[inline(always)]
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
         match F::route(packet.tuple.dst) {
-            Some(route) if !route.is_kernels() => Ok((*route).into()),
+            Some(route) if !route.is_kernels() => Ok(route),
             _ => Err(Verdict::NoRoute),
         }
     }
@@ -253,7 +258,7 @@ impl Side for FromPod {
     fn may_always<F: Family>(packet: &Packet<F::Addr>, entrance: &Entrance) -> bool {
         match F::endpoint(&packet.tuple.src) {
             Some(endpoint) => {
-                endpoint.ifindex == entrance.ifindex && endpoint.gateway_mac == entrance.mac
+                endpoint.ifindex == entrance.ifindex && endpoint.macs.src() == entrance.mac
             }
             None => false,
         }
@@ -262,8 +267,8 @@ impl Side for FromPod {
     #[inline(always)]
     fn note(entrance: Entrance) {
         if let Some(last) = maps::LAST_STAMPED.get_ptr_mut(0) {
-            // SAFETY: this CPU's own entry.
-            unsafe { *last = entrance }
+            // SAFETY: this CPU's own entry, in words.
+            unsafe { *last.cast::<Entrance>() = entrance }
         }
     }
 
@@ -289,7 +294,7 @@ impl Side for FromWire {
     }
 
     #[inline(always)]
-    fn key<F: Family>(packet: &Packet<F::Addr>) -> FlowKey<F::Addr> {
+    fn key<F: Family>(packet: &Packet<F::Addr>) -> Key<F::Addr> {
         packet.tuple.to_pod()
     }
 
@@ -298,7 +303,7 @@ impl Side for FromWire {
     fn quoted_key<F: Family>(
         error: &Tuple<F::Addr>,
         quoted: &Tuple<F::Addr>,
-    ) -> Option<FlowKey<F::Addr>> {
+    ) -> Option<Key<F::Addr>> {
         (quoted.src == error.dst).then(|| quoted.from_pod())
     }
 
@@ -315,10 +320,7 @@ impl Side for FromWire {
 
     #[inline(always)]
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
-        match F::endpoint(&packet.tuple.dst) {
-            Some(endpoint) => Ok((*endpoint).into()),
-            None => Err(Verdict::NoEndpoint),
-        }
+        F::endpoint(&packet.tuple.dst).ok_or(Verdict::NoEndpoint)
     }
 
     #[inline(always)]

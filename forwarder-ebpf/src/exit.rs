@@ -1,8 +1,9 @@
 //! The exits: what the kernel sends tells which directions it forwards unchanged, and whither.
 
+use core::mem::MaybeUninit;
+
 use underpass_common::{
-    endpoint::Endpoint,
-    flow::{Direction, Entrance, FlowKey, WayOut},
+    flow::Direction,
     pod::PodState,
     settings::Settings,
     tag,
@@ -17,6 +18,7 @@ use crate::{
     packet::Skb,
     parse::{Packet, parse},
     stats,
+    words::{Entrance, Key, Mac, WayOut},
 };
 
 /// Egress of the uplink.
@@ -79,8 +81,8 @@ impl Side for ToWire {
 
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-        let mut packet = Packet::default();
-        let (settings, now) = read::<F>(skb, &mut packet)?;
+        let mut place = MaybeUninit::uninit();
+        let (packet, settings, now) = read::<F>(skb, &mut place)?;
         if !F::is_own(settings, &packet.tuple.src) {
             return Err(Verdict::NotPodTraffic);
         }
@@ -88,14 +90,12 @@ impl Side for ToWire {
         let key = packet.tuple.from_pod();
         let entry = Entry::find::<F>(&key);
         let entrance = entrance_of::<F>(&packet.tuple.src);
-        if witness != tag::tag(settings.tag_seed, &packet.tuple, &entrance) {
+        if witness != packet.tuple.tag(settings.tag_seed, &entrance) {
             return Err(unwitnessed(entry));
         }
-        let Some(route) = F::route(packet.tuple.dst).filter(|route| !route.is_kernels()) else {
-            return Err(Verdict::NoRoute);
-        };
-        let way_out = WayOut::from(*route);
-        if way_out != sent::<F>(skb, &packet) {
+        let way_out = F::route(packet.tuple.dst).filter(|route| !route.is_kernels());
+        let way_out = way_out.ok_or(Verdict::NoRoute)?;
+        if way_out != sent(skb, packet) {
             if let Some(entry) = entry {
                 flow::clear(entry.egress());
             }
@@ -117,8 +117,8 @@ impl Side for ToPod {
 
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
-        let mut packet = Packet::default();
-        let (settings, now) = read::<F>(skb, &mut packet)?;
+        let mut place = MaybeUninit::uninit();
+        let (packet, settings, now) = read::<F>(skb, &mut place)?;
         if !F::is_own(settings, &packet.tuple.dst) {
             return Err(Verdict::NotPodTraffic);
         }
@@ -128,18 +128,18 @@ impl Side for ToPod {
             Ok(()) => Entry::find::<F>(&key),
             Err(_) => None,
         };
-        if witness != tag::tag(settings.tag_seed, &packet.tuple, &Entrance::WIRE) {
+        if witness != packet.tuple.tag(settings.tag_seed, &Entrance::WIRE) {
             return Err(unwitnessed(entry));
         }
-        let endpoint = endpoint(skb, &packet)?;
-        if F::endpoint(&packet.tuple.dst).is_none_or(|known| *known != endpoint)
+        let endpoint = endpoint(skb, packet)?;
+        if F::endpoint(&packet.tuple.dst).is_none_or(|known| known != endpoint)
             && F::learn_endpoint(&packet.tuple.dst, &endpoint).is_err()
         {
             return Err(Verdict::NoEndpoint);
         }
         packet.kind.names_flow()?;
         let witnessed = Witnessed {
-            way_out: endpoint.into(),
+            way_out: endpoint,
             entrance: Entrance::WIRE,
             is_mid_stream: packet.is_mid_stream(),
         };
@@ -151,12 +151,12 @@ impl Side for ToPod {
 #[inline(always)]
 fn read<F: Family>(
     skb: Skb,
-    packet: &mut Packet<F::Addr>,
-) -> Result<(&'static Settings, Now), Verdict> {
+    place: &mut MaybeUninit<Packet<F::Addr>>,
+) -> Result<(&Packet<F::Addr>, &'static Settings, Now), Verdict> {
     let settings = settings()?;
     let now = Now::of(settings);
-    parse::<F>(skb, packet)?;
-    Ok((settings, now))
+    let packet = parse::<F>(skb, place)?;
+    Ok((packet, settings, now))
 }
 
 /// The settings, where offload is on.
@@ -174,12 +174,12 @@ fn entrance_of<F: Family>(src: &F::Addr) -> Entrance {
     if let Some(endpoint) = F::endpoint(src) {
         return Entrance {
             ifindex: endpoint.ifindex,
-            mac: endpoint.gateway_mac,
-            _pad: [0; 2],
+            mac: endpoint.macs.src(),
         };
     }
     match maps::LAST_STAMPED.get(0) {
-        Some(last) => *last,
+        // SAFETY: this CPU's own entry, in words.
+        Some(last) => unsafe { *core::ptr::from_ref(last).cast::<Entrance>() },
         None => Entrance::WIRE,
     }
 }
@@ -197,39 +197,34 @@ fn unwitnessed(entry: Option<Entry>) -> Verdict {
 
 /// The way out that the kernel itself took.
 #[inline(always)]
-fn sent<F: Family>(skb: Skb, packet: &Packet<F::Addr>) -> WayOut {
+fn sent<A>(skb: Skb, packet: &Packet<A>) -> WayOut {
     WayOut {
         ifindex: skb.ifindex(),
-        dst_mac: packet.dst_mac,
-        src_mac: packet.src_mac,
+        macs: packet.macs,
     }
 }
 
 /// The endpoint that the kernel's own frame shows. A bridge floods frames to MACs it has forgotten:
 /// only the port whose far end has that MAC is the right one.
 #[inline(always)]
-fn endpoint<A>(skb: Skb, packet: &Packet<A>) -> Result<Endpoint, Verdict> {
+fn endpoint<A>(skb: Skb, packet: &Packet<A>) -> Result<WayOut, Verdict> {
     let ifindex = skb.ifindex();
     // SAFETY: read at once; the agent replaces entries as a whole.
     let pod = unsafe { maps::PODS.get(ifindex) }.ok_or(Verdict::NoEndpoint)?;
     if pod.state != PodState::Attached as u8 {
         return Err(Verdict::NoEndpoint);
     }
-    if pod.mac != packet.dst_mac {
+    if Mac::of(pod.mac) != packet.macs.dst() {
         return Err(Verdict::OtherNextHop);
     }
-    Ok(Endpoint {
-        ifindex,
-        pod_mac: packet.dst_mac,
-        gateway_mac: packet.src_mac,
-    })
+    Ok(sent(skb, packet))
 }
 
 /// Confirms a direction in the flow's entry. Where there is none yet, one without a confirmation is
 /// made first.
 #[inline(always)]
 fn confirm<F: Family>(
-    key: &FlowKey<F::Addr>,
+    key: &Key<F::Addr>,
     entry: Option<Entry>,
     direction: impl FnOnce(Entry) -> *mut Direction,
     witnessed: &Witnessed,

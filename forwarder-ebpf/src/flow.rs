@@ -8,12 +8,16 @@ use core::{
 
 use underpass_common::{
     addr::Address,
-    flow::{Direction, Entrance, Flow, FlowKey, WayOut, confirmed},
+    flow::{self, Direction, Flow, confirmed},
     settings::Settings,
     verdict::Verdict,
 };
 
-use crate::{family::Family, parse::TcpFlags};
+use crate::{
+    family::Family,
+    parse::TcpFlags,
+    words::{Entrance, Key, WayOut},
+};
 
 /// What a lookup of a confirmed direction yields.
 pub enum Cached {
@@ -40,8 +44,7 @@ macro_rules! store {
     };
 }
 
-/// A structure that is shared likewise, in words: as a whole it would be loaded byte by byte, for the
-/// sake of the MACs in it.
+/// A structure that is shared likewise, in words.
 macro_rules! load_words {
     ($place:expr, $type:ty) => {{
         const WORDS: usize = size_of::<$type>() / 4;
@@ -97,13 +100,13 @@ pub struct Entry(NonNull<Flow>);
 impl Entry {
     /// The entry of that key, where there is one.
     #[inline(always)]
-    pub fn find<F: Family>(key: &FlowKey<F::Addr>) -> Option<Self> {
+    pub fn find<F: Family>(key: &Key<F::Addr>) -> Option<Self> {
         NonNull::new(F::flow(key)?).map(Self)
     }
 
     /// An entry for that key, of which nothing is confirmed yet. `None`: there is no room.
     #[inline(always)]
-    pub fn make<F: Family>(key: &FlowKey<F::Addr>) -> Option<Self> {
+    pub fn make<F: Family>(key: &Key<F::Addr>) -> Option<Self> {
         let new = Flow {
             key_check: key.check(),
             ..NOTHING_CONFIRMED
@@ -115,7 +118,7 @@ impl Entry {
 
     /// False where the entry has become another flow's since it was found by `key`.
     #[inline(always)]
-    fn is_still_of<A: Address>(self, key: &FlowKey<A>) -> bool {
+    fn is_still_of<A: Address>(self, key: &Key<A>) -> bool {
         let flow = self.0.as_ptr();
         load!((*flow).key_check) == key.check()
     }
@@ -144,12 +147,12 @@ const NOTHING_CONFIRMED: Flow = Flow {
 const NO_DIRECTION: Direction = Direction {
     generation: 0,
     epoch: 0,
-    way_out: WayOut {
+    way_out: flow::WayOut {
         ifindex: 0,
         dst_mac: [0; 6],
         src_mac: [0; 6],
     },
-    entrance: Entrance::WIRE,
+    entrance: flow::Entrance::WIRE,
     confirmed: confirmed::NO,
     _pad: [0; 3],
 };
@@ -165,7 +168,7 @@ pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
 #[inline(always)]
 pub fn way_out<A: Address>(
     entry: Entry,
-    key: &FlowKey<A>,
+    key: &Key<A>,
     direction: *mut Direction,
     entrance: &Entrance,
     flags: TcpFlags,
@@ -203,7 +206,7 @@ pub fn way_out<A: Address>(
 #[inline(always)]
 pub fn refresh<A: Address>(
     entry: Entry,
-    key: &FlowKey<A>,
+    key: &Key<A>,
     direction: *mut Direction,
     way_out: WayOut,
     now: Now,
@@ -217,7 +220,7 @@ pub fn refresh<A: Address>(
 /// What was written into an entry that has become another flow's meanwhile is not true of that one:
 /// it is to be confirmed anew.
 #[inline(always)]
-fn give_back<A: Address>(entry: Entry, key: &FlowKey<A>, direction: *mut Direction) {
+fn give_back<A: Address>(entry: Entry, key: &Key<A>, direction: *mut Direction) {
     if !entry.is_still_of(key) {
         store!((*direction).confirmed, confirmed::NO);
     }
@@ -264,7 +267,7 @@ impl Witnessed {
     pub fn confirm<A: Address>(
         &self,
         entry: Entry,
-        key: &FlowKey<A>,
+        key: &Key<A>,
         direction: *mut Direction,
         now: Now,
     ) {

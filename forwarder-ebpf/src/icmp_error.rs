@@ -8,7 +8,7 @@
 //! conntrack knows that flow when the next error comes.
 
 use underpass_common::{
-    flow::{Entrance, PROTOCOL_TCP, PROTOCOL_UDP, Tuple},
+    flow::{PROTOCOL_TCP, PROTOCOL_UDP},
     verdict::Verdict,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     flow::{self, Entry, Now},
     packet::{ETHERNET, Skb},
     parse::{ICMP_HEADER, Names, Packet},
+    words::{Entrance, Tuple},
 };
 
 /// Bytes of the quoted transport header that every error has (RFC 792).
@@ -32,8 +33,7 @@ pub fn follow<F: Family, S: Side>(
     entrance: &Entrance,
     now: &Now,
 ) -> Result<(), Verdict> {
-    let mut quoted = Tuple::default();
-    read_quoted::<F>(skb, packet, &mut quoted).ok_or(Verdict::Icmp)?;
+    let quoted = read_quoted::<F>(skb, packet).ok_or(Verdict::Icmp)?;
     let key = S::quoted_key::<F>(&packet.tuple, &quoted).ok_or(Verdict::Icmp)?;
     let entry = Entry::find::<F>(&key).ok_or(Verdict::Icmp)?;
     let (own, other) = S::directions(entry);
@@ -50,11 +50,7 @@ pub fn follow<F: Family, S: Side>(
 /// Reads the tuple of the packet that an error quotes, in that packet's own direction. `None`: it is
 /// cut off, or none that has a flow.
 #[inline(always)]
-fn read_quoted<F: Family>(
-    skb: Skb,
-    packet: &Packet<F::Addr>,
-    quoted: &mut Tuple<F::Addr>,
-) -> Option<()> {
+fn read_quoted<F: Family>(skb: Skb, packet: &Packet<F::Addr>) -> Option<Tuple<F::Addr>> {
     let start = ETHERNET + F::HEADER + ICMP_HEADER;
     let transport = start + F::HEADER;
     let end = transport + QUOTED;
@@ -62,7 +58,7 @@ fn read_quoted<F: Family>(
         return None;
     }
     let frame = skb.frame(end);
-    F::quoted(&frame, start, quoted)?;
+    let quoted = F::quoted(&frame, start)?;
     let names = if quoted.protocol == PROTOCOL_TCP || quoted.protocol == PROTOCOL_UDP {
         Names::of_ports(&frame, transport).ok()?
     } else if quoted.protocol == F::ICMP {
@@ -70,6 +66,5 @@ fn read_quoted<F: Family>(
     } else {
         return None;
     };
-    names.put_into(quoted);
-    Some(())
+    Some(quoted.tuple(names))
 }

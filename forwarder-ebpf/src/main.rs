@@ -23,6 +23,7 @@ mod parse;
 mod redirect;
 mod rewrite;
 mod stats;
+mod words;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use packet::Skb;

@@ -3,6 +3,8 @@
 
 use core::arch::asm;
 
+use crate::family::{Family as _, IpVersion, V4, V6};
+use crate::words::Macs;
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
@@ -14,9 +16,6 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use underpass_common::addr::Mac;
-
-use crate::family::{Family as _, IpVersion, V4, V6};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -263,31 +262,24 @@ impl<const N: usize> Bytes<N> {
     at_any_address!(load_u32, store_u32, u32, "u32");
 }
 
-/// The two MAC addresses that begin a frame, destination first.
-pub type Macs = Bytes<12>;
+/// Where the two MACs that begin a frame stand.
+pub type MacBytes = Bytes<12>;
 
-impl Macs {
+impl MacBytes {
     #[inline(always)]
-    pub fn dst(self) -> Mac {
-        let [a, b, c, d] = self.load_u32::<0>().to_ne_bytes();
-        let [e, f] = self.load_u16::<4>().to_ne_bytes();
-        [a, b, c, d, e, f]
+    pub fn load(self) -> Macs {
+        Macs([
+            self.load_u32::<0>(),
+            self.load_u32::<4>(),
+            self.load_u32::<8>(),
+        ])
     }
 
     #[inline(always)]
-    pub fn src(self) -> Mac {
-        let [a, b] = self.load_u16::<6>().to_ne_bytes();
-        let [c, d, e, f] = self.load_u32::<8>().to_ne_bytes();
-        [a, b, c, d, e, f]
-    }
-
-    #[inline(always)]
-    pub fn set(self, dst: Mac, src: Mac) {
-        let [a, b, c, d, e, f] = dst;
-        self.store_u32::<0>(u32::from_ne_bytes([a, b, c, d]));
-        self.store_u16::<4>(u16::from_ne_bytes([e, f]));
-        let [a, b, c, d, e, f] = src;
-        self.store_u16::<6>(u16::from_ne_bytes([a, b]));
-        self.store_u32::<8>(u32::from_ne_bytes([c, d, e, f]));
+    pub fn store(self, macs: Macs) {
+        let [first, middle, last] = macs.0;
+        self.store_u32::<0>(first);
+        self.store_u32::<4>(middle);
+        self.store_u32::<8>(last);
     }
 }

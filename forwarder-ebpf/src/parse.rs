@@ -1,22 +1,22 @@
 //! From bytes to a packet that a flow can be named for.
 
+use core::mem::MaybeUninit;
+
 use underpass_common::{
-    addr::{Mac, NO_MAC},
-    flow::{PROTOCOL_TCP, PROTOCOL_UDP, Tuple},
+    flow::{PROTOCOL_TCP, PROTOCOL_UDP},
     verdict::Verdict,
 };
 
 use crate::{
     family::Family,
-    packet::{ETHERNET, Frame, Macs, OutOfBounds, Skb},
+    packet::{ETHERNET, Frame, MacBytes, OutOfBounds, Skb},
+    words::{Macs, Tuple},
 };
 
 /// A packet, read once.
-#[derive(Default)]
 pub struct Packet<A> {
     pub tuple: Tuple<A>,
-    pub dst_mac: Mac,
-    pub src_mac: Mac,
+    pub macs: Macs,
     /// TTL or hop limit.
     pub hops: u8,
     pub kind: Kind,
@@ -104,35 +104,50 @@ const TCP_HEADER: usize = 20;
 /// Length of the header that all ICMP messages have (RFC 792, RFC 4443).
 pub const ICMP_HEADER: usize = 8;
 
-/// Reads a packet into `packet`; `Err` says why it is the kernel's. A function of its own with its
-/// result in the caller's hands: what it has on the stack is given back.
+/// Reads a packet into `place`; `Err` says why it is the kernel's.
+#[inline(always)]
+pub fn parse<F: Family>(
+    skb: Skb,
+    place: &mut MaybeUninit<Packet<F::Addr>>,
+) -> Result<&Packet<F::Addr>, Verdict> {
+    read::<F>(skb, place)?;
+    // SAFETY: written where `read` answers Ok. Zeros for a start would cost a loop over its bytes.
+    Ok(unsafe { place.assume_init_ref() })
+}
+
+/// A function of its own with its result in the caller's hands: what it has on the stack is given
+/// back.
 #[inline(never)]
-pub fn parse<F: Family>(skb: Skb, packet: &mut Packet<F::Addr>) -> Result<(), Verdict> {
+fn read<F: Family>(skb: Skb, place: &mut MaybeUninit<Packet<F::Addr>>) -> Result<(), Verdict> {
     let frame = skb.frame(ETHERNET + F::HEADER + TCP_HEADER);
-    let macs: Macs = frame.bytes(0)?;
-    packet.dst_mac = macs.dst();
-    packet.src_mac = macs.src();
+    let macs = frame.bytes::<12>(0).map(MacBytes::load)?;
     // A bridge drops what comes from a group's MAC or from none: br_handle_frame() in the kernel's
     // net/bridge/br_input.c.
-    if packet.dst_mac[0] & 1 != 0 || packet.src_mac[0] & 1 != 0 || packet.src_mac == NO_MAC {
+    let src = macs.src();
+    if macs.dst().is_group() || src.is_group() || src.is_none() {
         return Err(Verdict::NotForUs);
     }
-    let header = F::header(&frame, &mut packet.tuple)?;
-    packet.hops = header.hops;
-    packet.frame_len = header.total_len + ETHERNET as u32;
+    let header = F::header(&frame)?;
+    let frame_len = header.total_len + ETHERNET as u32;
     // A single packet may be padded. A train of segments never is, and to cut its end off would make
     // one packet of it, larger than the way out takes.
-    if packet.frame_len > skb.len() || (packet.frame_len < skb.len() && skb.gso_size() != 0) {
+    if frame_len > skb.len() || (frame_len < skb.len() && skb.gso_size() != 0) {
         return Err(Verdict::Malformed);
     }
-    let transport = transport::<F>(&frame, packet.tuple.protocol)?;
-    packet.headers_len = F::HEADER as u32 + transport.len;
-    if header.total_len < packet.headers_len {
+    let transport = transport::<F>(&frame, header.protocol)?;
+    let headers_len = F::HEADER as u32 + transport.len;
+    if header.total_len < headers_len {
         return Err(Verdict::Malformed);
     }
-    packet.kind = transport.kind;
-    packet.tcp_flags = transport.tcp_flags;
-    transport.names.put_into(&mut packet.tuple);
+    place.write(Packet {
+        tuple: header.tuple(transport.names),
+        macs,
+        hops: header.hops,
+        kind: transport.kind,
+        tcp_flags: transport.tcp_flags,
+        frame_len,
+        headers_len,
+    });
     Ok(())
 }
 
@@ -147,32 +162,22 @@ struct Transport {
 /// What the first eight bytes of a transport header add to a tuple.
 #[derive(Clone, Copy)]
 pub struct Names {
-    pub src_port: [u8; 2],
-    pub dst_port: [u8; 2],
+    /// See [`Tuple::ports`].
+    pub ports: u32,
     pub icmp_type: u8,
 }
 
 impl Names {
     const NONE: Self = Self {
-        src_port: [0; 2],
-        dst_port: [0; 2],
+        ports: 0,
         icmp_type: 0,
     };
-
-    #[inline(always)]
-    pub fn put_into<A>(self, tuple: &mut Tuple<A>) {
-        tuple.src_port = self.src_port;
-        tuple.dst_port = self.dst_port;
-        tuple.icmp_type = self.icmp_type;
-    }
 
     /// Of TCP and UDP.
     #[inline(always)]
     pub fn of_ports(frame: &Frame, offset: usize) -> Result<Self, OutOfBounds> {
-        let [a, b, c, d] = frame.bytes::<4>(offset)?.load_u32::<0>().to_ne_bytes();
         Ok(Self {
-            src_port: [a, b],
-            dst_port: [c, d],
+            ports: frame.bytes::<4>(offset)?.load_u32::<0>(),
             icmp_type: 0,
         })
     }
@@ -185,10 +190,9 @@ impl Names {
         if (icmp_type != F::ECHO_REQUEST && icmp_type != F::ECHO_REPLY) || code != 0 {
             return Ok(None);
         }
-        let identifier = header.load_u16::<4>().to_ne_bytes();
+        let identifier = u32::from(header.load_u16::<4>());
         Ok(Some(Self {
-            src_port: identifier,
-            dst_port: identifier,
+            ports: identifier | identifier << 16,
             icmp_type,
         }))
     }

@@ -1,9 +1,9 @@
 //! The last check before the first write, and the way out after it.
 
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
-use underpass_common::{flow::WayOut, tag, verdict::Verdict};
+use underpass_common::{tag, verdict::Verdict};
 
-use crate::{packet::Skb, parse::Packet};
+use crate::{packet::Skb, parse::Packet, words::WayOut};
 
 /// Tells whether the packet may leave there: the device is there and the packet, or each segment of
 /// a train, fits its MTU.

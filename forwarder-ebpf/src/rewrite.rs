@@ -1,11 +1,10 @@
 //! What a router does to a packet: MACs, TTL or hop limit, header checksum, priority. The first write.
 
-use underpass_common::flow::WayOut;
-
 use crate::{
     family::Family,
-    packet::{ETHERNET, Macs, OutOfBounds, Skb},
+    packet::{ETHERNET, MacBytes, OutOfBounds, Skb},
     parse::Packet,
+    words::WayOut,
 };
 
 /// After the first write there is no way back to the kernel: the packet is half ours.
@@ -30,8 +29,8 @@ pub fn rewrite<F: Family>(
         skb.trim(packet.frame_len)?;
     }
     let frame = skb.frame(ETHERNET + F::HEADER);
-    let macs: Macs = frame.bytes(0)?;
-    macs.set(way_out.dst_mac, way_out.src_mac);
+    let macs: MacBytes = frame.bytes(0)?;
+    macs.store(way_out.macs);
     F::decrement_hops(skb, &frame)?;
     F::set_priority(skb, &frame)?;
     Ok(())

@@ -6,14 +6,16 @@ mod v6;
 use aya_ebpf::bindings::bpf_fib_lookup;
 use underpass_common::{
     addr::{Address, Block},
-    endpoint::Endpoint,
-    flow::{Flow, FlowKey, Tuple},
-    route::Route,
-    settings::Settings,
+    flow::Flow,
+    settings::{MAX_POD_CIDRS, Settings},
     verdict::Verdict,
 };
 
-use crate::packet::{Frame, OutOfBounds, Skb};
+use crate::{
+    packet::{Frame, OutOfBounds, Skb},
+    parse::Names,
+    words::{Key, Tuple, WayOut},
+};
 
 pub use v4::V4;
 pub use v6::V6;
@@ -25,12 +27,30 @@ pub enum IpVersion {
     V6,
 }
 
-/// What an IP header tells besides addresses and protocol.
-pub struct Header {
+/// What an IP header tells.
+#[derive(Clone, Copy)]
+pub struct Header<A> {
+    pub src: A,
+    pub dst: A,
+    pub protocol: u8,
     /// TTL or hop limit.
     pub hops: u8,
     /// Bytes from the first of this header to the last of the packet.
     pub total_len: u32,
+}
+
+impl<A> Header<A> {
+    /// With what the transport header adds.
+    #[inline(always)]
+    pub fn tuple(self, names: Names) -> Tuple<A> {
+        Tuple {
+            src: self.src,
+            dst: self.dst,
+            ports: names.ports,
+            protocol: self.protocol,
+            icmp_type: names.icmp_type,
+        }
+    }
 }
 
 /// An address family: its header and its maps.
@@ -45,12 +65,11 @@ pub trait Family {
     const ECHO_REQUEST: u8;
     const ECHO_REPLY: u8;
 
-    /// Reads and checks the IP header, and puts its addresses and protocol into `tuple`; `Err` says
-    /// why the packet is the kernel's.
-    fn header(frame: &Frame, tuple: &mut Tuple<Self::Addr>) -> Result<Header, Verdict>;
-    /// Puts into `tuple` the addresses and the protocol of an IP header at `offset` that an ICMP error
-    /// quotes. `None`: it is one that fast packets do not have.
-    fn quoted(frame: &Frame, offset: usize, tuple: &mut Tuple<Self::Addr>) -> Option<()>;
+    /// Reads and checks the IP header; `Err` says why the packet is the kernel's.
+    fn header(frame: &Frame) -> Result<Header<Self::Addr>, Verdict>;
+    /// Reads the IP header at `offset` that an ICMP error quotes. `None`: it is one that fast packets
+    /// do not have.
+    fn quoted(frame: &Frame, offset: usize) -> Option<Header<Self::Addr>>;
     /// True for the ICMP types that report an error and quote the packet it is about.
     fn is_error(icmp_type: u8) -> bool;
     /// Takes one off the TTL or hop limit, and does what checksums need.
@@ -62,12 +81,12 @@ pub trait Family {
     /// The kernel's question for the way to `dst` of a packet from `src`.
     fn fib_question(src: &Self::Addr, dst: &Self::Addr) -> bpf_fib_lookup;
 
-    fn route(dst: Self::Addr) -> Option<&'static Route>;
-    fn endpoint(pod: &Self::Addr) -> Option<&'static Endpoint>;
-    fn learn_endpoint(pod: &Self::Addr, endpoint: &Endpoint) -> Result<(), i32>;
-    fn flow(key: &FlowKey<Self::Addr>) -> Option<*mut Flow>;
+    fn route(dst: Self::Addr) -> Option<WayOut>;
+    fn endpoint(pod: &Self::Addr) -> Option<WayOut>;
+    fn learn_endpoint(pod: &Self::Addr, endpoint: &WayOut) -> Result<(), i32>;
+    fn flow(key: &Key<Self::Addr>) -> Option<*mut Flow>;
     /// Fails where there is one already.
-    fn new_flow(key: &FlowKey<Self::Addr>, flow: &Flow) -> Result<(), i32>;
+    fn new_flow(key: &Key<Self::Addr>, flow: &Flow) -> Result<(), i32>;
     /// True where `address` lies in one of this node's own podCIDRs.
     fn is_own(settings: &Settings, address: &Self::Addr) -> bool;
 }
@@ -77,37 +96,38 @@ pub trait Family {
 macro_rules! tables {
     ($bytes:ty, $routes:ident, $endpoints:ident, $flows:ident) => {
         #[inline(always)]
-        fn route(dst: Self::Addr) -> Option<&'static Route> {
+        fn route(dst: Self::Addr) -> Option<WayOut> {
             let dst = core::ptr::from_ref(&dst).cast::<$bytes>();
             // SAFETY: the same bytes.
-            let key = Key::new(8 * size_of::<$bytes>() as u32, unsafe { *dst });
-            maps::$routes.get(&key)
+            let key = LpmKey::new(8 * size_of::<$bytes>() as u32, unsafe { *dst });
+            maps::$routes.get(&key).map(words)
         }
 
         #[inline(always)]
-        fn endpoint(pod: &Self::Addr) -> Option<&'static Endpoint> {
+        fn endpoint(pod: &Self::Addr) -> Option<WayOut> {
             let pod = core::ptr::from_ref(pod).cast::<$bytes>();
-            // SAFETY: the same bytes. The entry is read at once, field by field; a torn one fails
+            // SAFETY: the same bytes. The entry is read at once, word by word; a torn one fails
             // the comparison it is read for.
-            unsafe { maps::$endpoints.get(&*pod) }
+            unsafe { maps::$endpoints.get(&*pod) }.map(words)
         }
 
         #[inline(always)]
-        fn learn_endpoint(pod: &Self::Addr, endpoint: &Endpoint) -> Result<(), i32> {
+        fn learn_endpoint(pod: &Self::Addr, endpoint: &WayOut) -> Result<(), i32> {
             let pod = core::ptr::from_ref(pod).cast::<$bytes>();
+            let endpoint = core::ptr::from_ref(endpoint).cast::<Endpoint>();
             // SAFETY: the same bytes.
-            maps::$endpoints.insert(unsafe { &*pod }, endpoint, 0)
+            unsafe { maps::$endpoints.insert(&*pod, &*endpoint, 0) }
         }
 
         #[inline(always)]
-        fn flow(key: &FlowKey<Self::Addr>) -> Option<*mut Flow> {
+        fn flow(key: &Key<Self::Addr>) -> Option<*mut Flow> {
             let key = core::ptr::from_ref(key).cast::<FlowKey<$bytes>>();
             // SAFETY: the same bytes.
             maps::$flows.get_ptr_mut(unsafe { &*key })
         }
 
         #[inline(always)]
-        fn new_flow(key: &FlowKey<Self::Addr>, flow: &Flow) -> Result<(), i32> {
+        fn new_flow(key: &Key<Self::Addr>, flow: &Flow) -> Result<(), i32> {
             let key = core::ptr::from_ref(key).cast::<FlowKey<$bytes>>();
             // SAFETY: the same bytes.
             maps::$flows.insert(unsafe { &*key }, flow, $crate::family::BPF_NOEXIST)
@@ -115,6 +135,22 @@ macro_rules! tables {
     };
 }
 use tables;
+
+/// A route's or an endpoint's entry, in words.
+#[inline(always)]
+fn words<T>(entry: &T) -> WayOut {
+    const { assert!(size_of::<T>() == size_of::<WayOut>() && align_of::<T>() == align_of::<WayOut>()) }
+    // SAFETY: the same bytes: asserted beside `WayOut`.
+    unsafe { core::ptr::from_ref(entry).cast::<WayOut>().read() }
+}
+
+/// Own address blocks of the settings, in words.
+#[inline(always)]
+fn blocks<T, A>(of_bytes: &T) -> &[Block<A>; MAX_POD_CIDRS] {
+    const { assert!(size_of::<T>() == size_of::<[Block<A>; MAX_POD_CIDRS]>()) }
+    // SAFETY: the same bytes, at a multiple of four in a structure that is aligned to four.
+    unsafe { &*core::ptr::from_ref(of_bytes).cast() }
+}
 
 /// "Only if there is none yet", for `bpf_map_update_elem`.
 const BPF_NOEXIST: u64 = 1;

@@ -1,19 +1,19 @@
 //! IPv4 (RFC 791).
 
-use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
+use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key as LpmKey};
 use underpass_common::{
     checksum,
     endpoint::Endpoint,
-    flow::{self, Flow, FlowKey, Tuple},
-    route::Route,
+    flow::{self, Flow, FlowKey},
     settings::Settings,
     verdict::Verdict,
 };
 
-use super::{Family, Header, is_in, tables};
+use super::{Family, Header, blocks, is_in, tables, words};
 use crate::{
     maps,
     packet::{Bytes, ETHERNET, Frame, OutOfBounds, Skb, fib_question},
+    words::{Key, WayOut},
 };
 
 /// IPv4.
@@ -30,7 +30,7 @@ const CHECKSUM: usize = 10;
 const AF_INET: u8 = 2;
 
 impl Family for V4 {
-    type Addr = [u8; 4];
+    type Addr = [u32; 1];
     const ETHERTYPE: u16 = 0x0800;
     const HEADER: usize = 20;
     const ICMP: u8 = flow::PROTOCOL_ICMP;
@@ -38,7 +38,7 @@ impl Family for V4 {
     const ECHO_REPLY: u8 = flow::ICMP_ECHO_REPLY;
 
     #[inline(always)]
-    fn header(frame: &Frame, tuple: &mut Tuple<Self::Addr>) -> Result<Header, Verdict> {
+    fn header(frame: &Frame) -> Result<Header<Self::Addr>, Verdict> {
         let words = read_words(frame.bytes(ETHERNET)?);
         let [version_and_ihl, _tos, len_high, len_low] = words[0].to_ne_bytes();
         if version_and_ihl != VERSION_AND_IHL {
@@ -54,26 +54,30 @@ impl Family for V4 {
             return Err(Verdict::Malformed);
         }
         let [hops, protocol, _, _] = words[2].to_ne_bytes();
-        tuple.src = words[3].to_ne_bytes();
-        tuple.dst = words[4].to_ne_bytes();
-        tuple.protocol = protocol;
         Ok(Header {
+            src: [words[3]],
+            dst: [words[4]],
+            protocol,
             hops,
             total_len: u32::from(u16::from_be_bytes([len_high, len_low])),
         })
     }
 
     #[inline(always)]
-    fn quoted(frame: &Frame, offset: usize, tuple: &mut Tuple<Self::Addr>) -> Option<()> {
+    fn quoted(frame: &Frame, offset: usize) -> Option<Header<Self::Addr>> {
         let words = read_words(frame.bytes(offset).ok()?);
-        let [_ttl, protocol, _, _] = words[2].to_ne_bytes();
-        if words[0].to_ne_bytes()[0] != VERSION_AND_IHL || is_fragment(words[1]) {
+        let [version_and_ihl, _tos, len_high, len_low] = words[0].to_ne_bytes();
+        if version_and_ihl != VERSION_AND_IHL || is_fragment(words[1]) {
             return None;
         }
-        tuple.src = words[3].to_ne_bytes();
-        tuple.dst = words[4].to_ne_bytes();
-        tuple.protocol = protocol;
-        Some(())
+        let [hops, protocol, _, _] = words[2].to_ne_bytes();
+        Some(Header {
+            src: [words[3]],
+            dst: [words[4]],
+            protocol,
+            hops,
+            total_len: u32::from(u16::from_be_bytes([len_high, len_low])),
+        })
     }
 
     /// Destination unreachable, time exceeded, parameter problem (RFC 792). Redirect and source
@@ -111,21 +115,25 @@ impl Family for V4 {
     /// `ip_route_input_slow()` in the kernel's `net/ipv4/route.c`, and class E.
     #[inline(always)]
     fn may_be_source(address: &Self::Addr) -> bool {
-        let first = address[0];
+        let [first, ..] = address[0].to_ne_bytes();
         first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
     fn fib_question(src: &Self::Addr, dst: &Self::Addr) -> bpf_fib_lookup {
         let mut question = fib_question(AF_INET);
-        question.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(*src);
-        question.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(*dst);
+        question.__bindgen_anon_3.ipv4_src = src[0];
+        question.__bindgen_anon_4.ipv4_dst = dst[0];
         question
     }
 
     #[inline(always)]
     fn is_own(settings: &Settings, address: &Self::Addr) -> bool {
-        is_in(&settings.pod_cidrs_v4, settings.pod_cidrs_v4_len, address)
+        is_in(
+            blocks(&settings.pod_cidrs_v4),
+            settings.pod_cidrs_v4_len,
+            address,
+        )
     }
 
     tables!([u8; 4], ROUTES_V4, ENDPOINTS_V4, FLOWS_V4);

@@ -1,19 +1,18 @@
 //! IPv6 (RFC 8200).
 
-use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key};
+use aya_ebpf::{bindings::bpf_fib_lookup, btf_maps::lpm_trie::Key as LpmKey};
 use underpass_common::{
-    addr::Block,
     endpoint::Endpoint,
-    flow::{self, Flow, FlowKey, Tuple},
-    route::Route,
-    settings::{MAX_POD_CIDRS, Settings},
+    flow::{self, Flow, FlowKey},
+    settings::Settings,
     verdict::Verdict,
 };
 
-use super::{Family, Header, is_in, tables};
+use super::{Family, Header, blocks, is_in, tables, words};
 use crate::{
     maps,
     packet::{Bytes, ETHERNET, Frame, OutOfBounds, Skb, fib_question},
+    words::{Key, WayOut},
 };
 
 /// IPv6.
@@ -46,14 +45,12 @@ impl Family for V6 {
     const ECHO_REPLY: u8 = flow::ICMPV6_ECHO_REPLY;
 
     #[inline(always)]
-    fn header(frame: &Frame, tuple: &mut Tuple<Self::Addr>) -> Result<Header, Verdict> {
+    fn header(frame: &Frame) -> Result<Header<Self::Addr>, Verdict> {
         let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
         let [len_high, len_low, protocol, hops] = header.load_u32::<4>().to_ne_bytes();
         if header.load_u8::<0>() >> 4 != VERSION {
             return Err(Verdict::Malformed);
         }
-        read_addresses(header, tuple);
-        tuple.protocol = protocol;
         match protocol {
             extension::FRAGMENT => return Err(Verdict::Fragment),
             extension::HOP_BY_HOP
@@ -65,18 +62,31 @@ impl Family for V6 {
             | extension::SHIM6 => return Err(Verdict::IpOptions),
             _ => {}
         }
+        let [src, dst] = read_addresses(header);
         Ok(Header {
+            src,
+            dst,
+            protocol,
             hops,
             total_len: Self::HEADER as u32 + u32::from(u16::from_be_bytes([len_high, len_low])),
         })
     }
 
     #[inline(always)]
-    fn quoted(frame: &Frame, offset: usize, tuple: &mut Tuple<Self::Addr>) -> Option<()> {
+    fn quoted(frame: &Frame, offset: usize) -> Option<Header<Self::Addr>> {
         let header = frame.bytes::<{ Self::HEADER }>(offset).ok()?;
-        tuple.protocol = header.load_u8::<6>();
-        read_addresses(header, tuple);
-        (header.load_u8::<0>() >> 4 == VERSION).then_some(())
+        if header.load_u8::<0>() >> 4 != VERSION {
+            return None;
+        }
+        let [len_high, len_low, protocol, hops] = header.load_u32::<4>().to_ne_bytes();
+        let [src, dst] = read_addresses(header);
+        Some(Header {
+            src,
+            dst,
+            protocol,
+            hops,
+            total_len: Self::HEADER as u32 + u32::from(u16::from_be_bytes([len_high, len_low])),
+        })
     }
 
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
@@ -124,27 +134,29 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_own(settings: &Settings, address: &Self::Addr) -> bool {
-        let blocks = &raw const settings.pod_cidrs_v6;
-        // SAFETY: the same bytes, at a multiple of four in a structure that is aligned to four.
-        let blocks = unsafe { &*blocks.cast::<[Block<[u32; 4]>; MAX_POD_CIDRS]>() };
-        is_in(blocks, settings.pod_cidrs_v6_len, address)
+        is_in(
+            blocks(&settings.pod_cidrs_v6),
+            settings.pod_cidrs_v6_len,
+            address,
+        )
     }
 
     tables!([u8; 16], ROUTES_V6, ENDPOINTS_V6, FLOWS_V6);
 }
 
 #[inline(always)]
-fn read_addresses(header: Bytes<{ V6::HEADER }>, tuple: &mut Tuple<[u32; 4]>) {
-    tuple.src = [
+fn read_addresses(header: Bytes<{ V6::HEADER }>) -> [[u32; 4]; 2] {
+    let src = [
         header.load_u32::<8>(),
         header.load_u32::<12>(),
         header.load_u32::<16>(),
         header.load_u32::<20>(),
     ];
-    tuple.dst = [
+    let dst = [
         header.load_u32::<24>(),
         header.load_u32::<28>(),
         header.load_u32::<32>(),
         header.load_u32::<36>(),
     ];
+    [src, dst]
 }
