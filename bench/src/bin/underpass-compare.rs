@@ -9,7 +9,7 @@ use clap::Parser;
 use underpass_bench::beside;
 use underpass_bench::compare::contender::Contender;
 use underpass_bench::compare::trial::Trial;
-use underpass_bench::compare::{Options, report, run};
+use underpass_bench::compare::{Options, catch_interrupts, report, run};
 
 const HELP: &str = "\
 Every contender has a cluster of its own on this machine: two nodes with a pod on each, as network namespaces.
@@ -69,6 +69,9 @@ struct Arguments {
     /// Begin though others keep the machine busy
     #[arg(long)]
     despite_noise: bool,
+    /// Measure nothing: write the report of a report.json anew
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "contenders", "tests", "rounds", "datapath_only"])]
+    render: Option<PathBuf>,
     /// Say which contenders and tests there are, and end
     #[arg(long)]
     list: bool,
@@ -92,7 +95,13 @@ fn compare(arguments: &Arguments) -> Result<()> {
     // Before it takes its time.
     std::fs::create_dir_all(&arguments.out)
         .with_context(|| format!("cannot make {}", arguments.out.display()))?;
-    let results = run(&options(arguments)?)?;
+    let results = match &arguments.render {
+        Some(file) => report::read(file)?,
+        None => {
+            catch_interrupts()?;
+            run(&options(arguments)?)?
+        }
+    };
     let written = report::write(&results, &arguments.out)?;
     println!("{}", report::summary(&results));
     for path in written {

@@ -17,4 +17,4 @@ mod stage;
 pub mod trial;
 mod vxlan;
 
-pub use run::{Options, run};
+pub use run::{Options, catch_interrupts, run};

@@ -50,13 +50,20 @@ pub struct Options {
     pub despite_noise: bool,
 }
 
+/// From now on Ctrl-C and SIGTERM stop a run at its next turn, and everything is taken down.
+///
+/// # Errors
+/// When signals cannot be caught.
+pub fn catch_interrupts() -> Result<()> {
+    interrupt::catch()
+}
+
 /// Runs it all. Interrupted after a whole round it ends with what it has.
 ///
 /// # Errors
 /// Where this is not root, the machine lacks something or is not quiet, a contender is not what its name says, or
 /// nothing could be measured.
 pub fn run(options: &Options) -> Result<Results> {
-    interrupt::catch()?;
     let busy_before = machine::busy()?;
     ensure!(
         busy_before <= MOST_BUSY || options.despite_noise,

@@ -12,9 +12,9 @@ pub(crate) mod testing;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::results::Results;
+use super::results::{FORM, Results};
 use super::trial::{Target, Traffic, Trial};
 
 pub use terminal::summary;
@@ -42,6 +42,23 @@ pub fn write(results: &Results, dir: &Path) -> Result<Vec<PathBuf>> {
     files.into_iter().map(write).collect()
 }
 
+/// Results that were written as `report.json` before.
+///
+/// # Errors
+/// Where the file cannot be read, or holds something else or of another form.
+pub fn read(path: &Path) -> Result<Results> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let results: Results = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no report.json of this program's", path.display()))?;
+    ensure!(
+        results.form == FORM,
+        "{} has the form {}, and this program reads {FORM}",
+        path.display(),
+        results.form
+    );
+    Ok(results)
+}
+
 /// The trial with offload, as Linux has it.
 const fn trial(traffic: Traffic, target: Target) -> Trial {
     Trial {
@@ -55,7 +72,7 @@ const fn trial(traffic: Traffic, target: Target) -> Trial {
 mod tests {
     use super::*;
     use crate::compare::contender::Contender;
-    use crate::compare::results::{FORM, Setup};
+    use crate::compare::results::Setup;
 
     /// A directory of this test's own, removed at its end.
     struct Scratch(PathBuf);
@@ -107,7 +124,7 @@ mod tests {
         ];
         assert_eq!(names[..2], ["report.json", "report.md"]);
         assert_eq!(names[2..], plots);
-        let again: Results = serde_json::from_str(&scratch.read("report.json")).unwrap();
+        let again = read(&scratch.0.join("report.json")).unwrap();
         assert_eq!(format!("{again:?}"), format!("{results:?}"));
         let text = scratch.read("report.md");
         for plot in plots {

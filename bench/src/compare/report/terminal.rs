@@ -36,20 +36,21 @@ pub fn summary(results: &Results) -> String {
 fn write_summary(results: &Results, out: &mut String) -> std::fmt::Result {
     let header = ["", "routes", "proxied", "vxlan", "underpass", "node"].map(str::to_owned);
     writeln!(out, "{}", row(header, ["ratio", "", ""].map(str::to_owned)))?;
+    let trials = results.trials();
     for (heading, target) in [
         ("Pod to pod", Target::Peer),
         ("Pod to Service", Target::Service),
         ("Pod to outside", Target::Outside),
     ] {
-        let is_known =
-            |(_, traffic, _): &&(_, Traffic, _)| Trial::ALL.contains(&trial(*traffic, target));
-        writeln!(out, "{heading}")?;
-        for (title, traffic, figure) in LINES.iter().filter(is_known) {
-            writeln!(
-                out,
-                "{}",
-                line(results, title, trial(*traffic, target), *figure)
-            )?;
+        let lines = LINES
+            .iter()
+            .map(|&(title, traffic, figure)| (title, trial(traffic, target), figure));
+        let mut lines = lines.filter(|(_, trial, _)| trials.contains(trial)).peekable();
+        if lines.peek().is_some() {
+            writeln!(out, "{heading}")?;
+        }
+        for (title, trial, figure) in lines {
+            writeln!(out, "{}", line(results, title, trial, figure))?;
         }
     }
     writeln!(out, "{}", notes(results))?;
@@ -162,6 +163,15 @@ mod tests {
         assert_narrow(&text);
         assert_eq!(line_of(&text, "TCP stream Gb/s")[2], "-");
         assert!(text.contains("noise unknown"));
+    }
+
+    #[test]
+    fn what_was_not_run_has_no_line() {
+        let mut results = testing::results();
+        testing::keep_trials(&mut results, &[trial(Traffic::Requests, Target::Peer)]);
+        let text = summary(&results);
+        assert!(text.contains("Pod to pod\n  request p50"), "{text}");
+        assert!(!text.contains("Pod to Service\n") && !text.contains("TCP stream Gb/s"));
     }
 
     #[test]
