@@ -72,16 +72,28 @@ impl Attachments {
     /// # Errors
     /// Where the pins cannot be read.
     pub fn attached(&self) -> Result<BTreeSet<(Hook, u32)>> {
-        let mut attached = BTreeSet::new();
+        let attached = self.alive()?;
         for (hook, ifindex) in self.pinned()? {
-            if self.is_alive(hook, ifindex)? {
-                attached.insert((hook, ifindex));
-            } else {
+            if !attached.contains(&(hook, ifindex)) {
                 debug!(hook = hook.name(), ifindex, "its device is gone");
                 pins::remove_file(&self.pins.link(hook, ifindex))?;
             }
         }
         Ok(attached)
+    }
+
+    /// What is attached now. Changes nothing: for who only looks.
+    ///
+    /// # Errors
+    /// Where the pins cannot be read.
+    pub fn alive(&self) -> Result<BTreeSet<(Hook, u32)>> {
+        let mut alive = BTreeSet::new();
+        for (hook, ifindex) in self.pinned()? {
+            if self.is_alive(hook, ifindex)? {
+                alive.insert((hook, ifindex));
+            }
+        }
+        Ok(alive)
     }
 
     fn is_alive(&self, hook: Hook, ifindex: u32) -> Result<bool> {

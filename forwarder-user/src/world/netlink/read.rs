@@ -46,7 +46,7 @@ impl Netlink {
         Ok(kernel)
     }
 
-    async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
+    pub(super) async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
         let mut request = LinkMessage::default();
         request.attributes.push(without_statistics());
         let table = self
