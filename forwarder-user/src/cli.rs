@@ -1,5 +1,7 @@
 //! The command line.
 
+mod looking;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -9,6 +11,9 @@ use regex::Regex;
 
 use crate::datapath::pins::DEFAULT_DIR;
 use crate::sysctl;
+
+use looking::{FLOWS_EXAMPLES, TRACE_EXAMPLES};
+pub use looking::{FlowFilter, FlowOrder, FlowsArgs, Protocol, TraceArgs};
 
 /// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
 #[derive(Debug, Parser)]
@@ -34,7 +39,11 @@ pub enum Command {
     /// The pods of this node: their veths, and what has been learned of them
     Pods(ReadArgs),
     /// The flows that the kernel has been seen to forward
+    #[command(after_long_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
+    /// What would become of a packet, step by step, and why
+    #[command(after_long_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Is this machine fit? Every precondition, with what to do about it
     Check(ReadArgs),
     /// Take everything out again: programs, maps, routes, neighbours, sysctls
@@ -68,17 +77,6 @@ pub struct ReadArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-}
-
-/// `underpass flows`.
-#[derive(Clone, Debug, Args)]
-pub struct FlowsArgs {
-    /// What all reading commands take.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// Only flows with this pod or far end
-    #[arg(long, value_name = "IP")]
-    pub address: Option<IpAddr>,
 }
 
 /// `underpass detach`.

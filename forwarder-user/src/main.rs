@@ -36,6 +36,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Peers(args) => inspect::peers::run(&args),
         Command::Pods(args) => inspect::pods::run(&args),
         Command::Flows(args) => inspect::flows::run(&args),
+        Command::Trace(args) => runtime()?.block_on(inspect::trace::run(&args)),
         Command::Check(args) => inspect::check::run(&args),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
     }

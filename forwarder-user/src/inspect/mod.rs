@@ -12,6 +12,7 @@ pub mod pods;
 pub mod print;
 mod room;
 pub mod status;
+pub mod trace;
 
 use anyhow::{Result, bail};
 use underpass_common::settings::LAYOUT_VERSION;

@@ -17,16 +17,42 @@ pub fn print<R: Serialize>(
     report: &R,
     text: impl FnOnce(&R) -> String,
 ) -> Result<()> {
+    write(&form(output, report, text)?).map(drop)
+}
+
+/// `report` in the form asked for, ended by a line feed.
+///
+/// # Errors
+/// Where it cannot be put into JSON, a defect.
+pub fn form<R: Serialize>(
+    output: Output,
+    report: &R,
+    text: impl FnOnce(&R) -> String,
+) -> Result<String> {
     let shown = match output {
         Output::Text => text(report).trim_end().to_owned(),
         Output::Json => {
             serde_json::to_string_pretty(report).context("cannot write the report as JSON")?
         }
     };
-    match writeln!(io::stdout(), "{shown}") {
-        // Whoever reads it has seen enough: `underpass status | head -3`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to the standard output"),
+    Ok(shown + "\n")
+}
+
+/// Writes to the standard output. False: whoever reads it has seen enough, as in
+/// `underpass status | head -3`.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write(text: &str) -> Result<bool> {
+    let mut output = io::stdout();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written
+            .map(|()| true)
+            .context("cannot write to the standard output"),
     }
 }
 

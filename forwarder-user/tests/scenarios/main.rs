@@ -11,6 +11,7 @@ mod agent_away;
 mod common;
 mod fast_path;
 mod inject;
+mod inspect;
 mod never_worse;
 mod service_traffic;
 mod streams;
