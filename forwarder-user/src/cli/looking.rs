@@ -19,8 +19,8 @@ pub struct FlowsArgs {
     #[arg(long, value_enum, default_value_t)]
     pub sort: FlowOrder,
     /// At most so many, after sorting
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
     /// Again and again, every so many seconds: on a terminal in place, else one block after the other
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -172,6 +172,7 @@ mod tests {
         assert_eq!(watch(&["--watch", "5"]).unwrap(), Some(5));
         assert_eq!(watch(&["--watch", "--proto", "udp"]).unwrap(), Some(2));
         assert!(watch(&["--watch", "0"]).is_err());
+        assert!(watch(&["--limit", "0"]).is_err());
         assert!(watch(&["--confirmed", "--unconfirmed"]).is_err());
     }
 }

@@ -90,7 +90,7 @@ fn block(args: &FlowsArgs) -> Result<String> {
     flows.retain(|flow| chosen.holds(flow));
     choose::sort(&mut flows, args.sort);
     let matching = flows.len();
-    flows.truncate(args.limit.unwrap_or(matching));
+    flows.truncate(args.limit.map_or(matching, |limit| limit as usize));
     print::form(args.read.output, &flows, |flows| {
         match (flows.len(), matching, all) {
             (0, 0, 1..) => format!("no such flow, of {}", grouped(all as u64)),

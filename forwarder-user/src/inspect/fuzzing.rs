@@ -14,6 +14,7 @@ use underpass_common::settings::{Offload, Settings};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::status::{self, Status};
+use super::trace::{self, KernelWay, Question, Snapshot, Way};
 use super::{flows, peers, pods, print};
 use crate::fuzzing::Bytes;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(input: &[u8]) {
     assert!(!status::show(&status).is_empty());
     assert_json(&status);
     flows_are_shown(&mut bytes, &settings);
+    a_trace_is_shown(&mut bytes, settings);
 }
 
 /// A count here and there.
@@ -144,6 +146,52 @@ fn flows_are_shown(bytes: &mut Bytes<'_>, settings: &Settings) {
     });
     assert_rows(&flows::show(&shown), shown.len());
     assert_json(&shown);
+}
+
+/// The walk of a packet through all that, in either direction.
+fn a_trace_is_shown(bytes: &mut Bytes<'_>, settings: Settings) {
+    let flows = bytes.several(4, |bytes| (flow_key(bytes), bytes.plain()));
+    let prefix = |bytes: &mut Bytes<'_>| IpNet::new(address(bytes), bytes.byte() % 33);
+    let routes = bytes.several(4, |bytes| {
+        Some((prefix(bytes).ok()?.trunc(), bytes.plain()))
+    });
+    let asked = flows.first().map(|(key, _): &(FlowKey<IpAddr>, Flow)| *key);
+    let snapshot = Snapshot {
+        node: String::new(),
+        settings,
+        uplink: bytes.byte().into(),
+        attached: [(bytes.pick(&Hook::ALL), bytes.byte().into())].into(),
+        pods: [(bytes.byte().into(), bytes.plain())].into(),
+        endpoints: bytes
+            .several(3, |bytes| (address(bytes), bytes.plain()))
+            .into_iter()
+            .collect(),
+        routes: routes.into_iter().flatten().collect(),
+        peers: Vec::new(),
+        flows,
+        links: BTreeMap::new(),
+        veth_by_mac: bytes.flag().then(|| bytes.byte().into()),
+        kernel: KernelWay::Local,
+    };
+    let question = Question {
+        way: bytes.pick(&[Way::Out, Way::In]),
+        pod: asked.map(|key| key.pod),
+        remote: asked.map(|key| key.remote),
+        protocol: None,
+        pod_port: None,
+        remote_port: None,
+    };
+    let trace = trace::walk(&question, &snapshot);
+    // A packet goes somewhere, and where it is not fast that is said why.
+    assert_eq!(trace.result.road == "fast", trace.result.way_out.is_some());
+    assert_eq!(
+        trace.result.road == "kernel",
+        trace.result.to_be_fast.is_some()
+    );
+    assert!(trace.result.fast_flows <= trace.result.flows);
+    assert_fits_a_line(&trace.result.why);
+    assert!(!trace::show(&trace).is_empty());
+    assert_json(&trace);
 }
 
 /// Of either family, as the maps' readers hand it over.

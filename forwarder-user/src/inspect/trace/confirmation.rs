@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use underpass_common::addr::ShowMac;
-use underpass_common::flow::{Direction, Entrance, Flow, FlowKey, WayOut, confirmed};
+use underpass_common::flow::{Entrance, Flow, FlowKey, WayOut, confirmed};
 use underpass_common::settings::Offload;
 use underpass_common::verdict::Verdict;
 
@@ -151,11 +151,14 @@ impl Walk<'_> {
                 self.other(&direction.entrance, &entrance),
             ));
         }
-        let how = words::confirmation(&direction);
+        let how = words::confirmation(self.s, &direction);
         Ok(if direction.generation == now.generation {
             (Cached::Fresh(direction.way_out), how)
         } else {
-            (Cached::Outdated, format!("{how}; {}", outdated(&direction)))
+            (
+                Cached::Outdated,
+                format!("{how}, by now {}: looked up again", now.generation),
+            )
         })
     }
 
@@ -180,11 +183,4 @@ impl Walk<'_> {
             show(now)
         )
     }
-}
-
-fn outdated(direction: &Direction) -> String {
-    format!(
-        "its way out is of generation {} and is looked up again",
-        direction.generation
-    )
 }

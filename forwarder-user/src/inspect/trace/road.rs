@@ -9,7 +9,7 @@ use underpass_common::verdict::Verdict;
 use super::confirmation::Flows;
 use super::walk::{Stop, Walk};
 use super::ways::Exit;
-use super::{Road, Snapshot, Way, WayOutReport, words};
+use super::{KernelWay, Road, Snapshot, Way, WayOutReport, words};
 
 impl Walk<'_> {
     /// What came of it all.
@@ -49,8 +49,7 @@ impl Walk<'_> {
     fn why_fast(&self, flows: &Flows) -> String {
         match (flows.fast, flows.matching) {
             (0, _) => "offload is always, and the way out is known".to_owned(),
-            (1, 1) => "the kernel has forwarded a packet of this flow, unchanged, by the same way"
-                .to_owned(),
+            (1, 1) => "the kernel has forwarded a packet of this flow, unchanged".to_owned(),
             (fast, all) => {
                 format!("{fast} of the {all} flows that match; a new one begins in the kernel")
             }
@@ -101,8 +100,9 @@ impl Walk<'_> {
 
     /// Of a Service's address the kernel's lookup says little: it is translated before.
     fn never_there(&self, why: &str) -> String {
+        let is_local = self.s.kernel == KernelWay::Local;
         match self.q.remote {
-            Some(remote) if self.q.way == Way::Out && has_no_way(self.s, remote) => {
+            Some(remote) if self.q.way == Way::Out && !is_local && has_no_way(self.s, remote) => {
                 format!("never as it stands: {}", words::no_route(self.s, remote))
             }
             _ => format!("never as it stands: {why}"),

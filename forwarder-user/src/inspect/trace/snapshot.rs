@@ -122,6 +122,13 @@ impl Snapshot {
         })
     }
 
+    /// The other node that has this address itself.
+    pub fn node_at(&self, ip: IpAddr) -> Option<&str> {
+        self.families()
+            .find(|(_, family)| family.address == Some(ip))
+            .map(|(peer, _)| peer.name.as_str())
+    }
+
     /// The node with that MAC on our segment.
     pub fn peer_with(&self, mac: Mac) -> Option<&str> {
         let mac = ShowMac(mac).to_string();

@@ -91,6 +91,15 @@ impl Walk<'_> {
         Some(self.s.attached.contains(&(hook, ifindex)))
     }
 
+    /// Those of the hooks of which it is so.
+    fn names(&self, hooks: [Hook; 2], attached: Option<bool>) -> String {
+        let those = hooks
+            .iter()
+            .filter(|hook| self.is_attached(**hook) == attached);
+        let names: Vec<_> = those.map(|hook| hook.name()).collect();
+        names.join(", ")
+    }
+
     fn programs(&mut self) {
         let hooks = [self.q.way.entrance(), self.q.way.exit()];
         let places = hooks.map(|hook| {
@@ -102,17 +111,15 @@ impl Walk<'_> {
             let device = place.map_or(unknown, |ifindex| self.s.device(ifindex));
             format!("{} on {device}", hook.name())
         });
-        let missing: Vec<_> = hooks
-            .into_iter()
-            .filter(|hook| self.is_attached(*hook) == Some(false))
-            .map(Hook::name)
-            .collect();
-        let (found, outcome) = match missing.is_empty() {
-            true => ("attached".to_owned(), Outcome::Ok),
-            false => (
-                format!("NOT attached: {}", missing.join(", ")),
-                Outcome::Kernel,
+        let missing = self.names(hooks, Some(false));
+        let unknown = self.names(hooks, None);
+        let (found, outcome) = match (missing.as_str(), unknown.as_str()) {
+            ("", "") => ("attached".to_owned(), Outcome::Ok),
+            ("", unknown) => (
+                format!("attached, but for {unknown}: not known"),
+                Outcome::Ok,
             ),
+            (missing, _) => (format!("NOT attached: {missing}"), Outcome::Kernel),
         };
         self.step("programs", places.join(", "), found, outcome);
         let [entrance, _] = hooks;

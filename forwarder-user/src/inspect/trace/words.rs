@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use underpass_common::addr::ShowMac;
 use underpass_common::flow::{Direction, FlowKey, PROTOCOL_ICMP, PROTOCOL_ICMPV6, confirmed};
 use underpass_common::peer::PeerState;
 use underpass_common::pod::{Pod, PodState};
@@ -50,6 +51,10 @@ pub(super) fn no_route(snapshot: &Snapshot, to: IpAddr) -> String {
         (None, None) if snapshot.is_own(to) => {
             "it is in this node's own podCIDRs: what pods of one node send to another stays within it".into()
         }
+        (None, None) if snapshot.node_at(to).is_some() => format!(
+            "it is the address of {} itself: only what is for pods goes fast",
+            snapshot.node_at(to).unwrap_or_default()
+        ),
         (None, None) => "no node's podCIDR holds it: it is a Service's address, which kube-proxy's rules translate, \
                          or outside the cluster; both are the kernel's"
             .into(),
@@ -113,9 +118,18 @@ pub(super) fn flow(key: &FlowKey<IpAddr>) -> String {
 }
 
 /// How a confirmed direction came to be so.
-pub(super) fn confirmation(direction: &Direction) -> String {
-    match direction.confirmed {
-        confirmed::MID_STREAM => "confirmed in mid-stream: FIN and RST go by the kernel".into(),
-        _ => "confirmed".into(),
-    }
+pub(super) fn confirmation(snapshot: &Snapshot, direction: &Direction) -> String {
+    let how = match direction.confirmed {
+        confirmed::MID_STREAM => "confirmed in mid-stream (FIN and RST go by the kernel)",
+        _ => "confirmed",
+    };
+    let entrance = match direction.entrance.ifindex {
+        0 => "the wire".to_owned(),
+        ifindex => {
+            let device = snapshot.device_name(ifindex);
+            format!("{device} to {}", ShowMac(direction.entrance.mac))
+        }
+    };
+    let (epoch, generation) = (direction.epoch, direction.generation);
+    format!("{how}; from {entrance}; epoch {epoch}, generation {generation}")
 }

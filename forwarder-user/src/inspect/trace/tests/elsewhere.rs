@@ -36,6 +36,10 @@ fn where_no_route_leads() {
             ),
             row(peer_is!(PeerState::OtherMtu, Refusal::None), "another MTU"),
             row(
+                |_, q| q.remote = Some(ip("192.168.77.2")),
+                "never as it stands: it is the address of node2 itself",
+            ),
+            row(
                 |_, q| q.remote = Some(ip("10.96.0.10")),
                 "never as it stands: no node's podCIDR holds it: it is a Service's address",
             ),
@@ -84,6 +88,16 @@ fn where_the_kernel_goes_elsewhere() {
                 "",
                 &["flow", "kernel_route"],
                 "never as it stands: the kernel drops it: a blackhole route",
+            ),
+            row(
+                |s, q| {
+                    q.remote = Some(ip("192.168.77.1"));
+                    s.kernel = KernelWay::Local;
+                },
+                "unconfirmed",
+                "",
+                &["flow", "route", "kernel_route"],
+                "never as it stands: for this node itself",
             ),
             row(
                 |s, _| {

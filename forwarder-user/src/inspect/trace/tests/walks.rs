@@ -59,7 +59,7 @@ fn from_a_pod() {
                 "fast",
                 "",
                 &[],
-                "FIN and RST go by the kernel",
+                "confirmed in mid-stream (FIN and RST go by the kernel); from vethpod1 to 02:47:00:00:00:01; epoch 3, generation 7",
             ),
             row(
                 |s, _| s.settings.epoch = 4,
@@ -179,7 +179,7 @@ fn from_the_wire() {
                 "unconfirmed",
                 "",
                 &["flow"],
-                "which veth the pod is behind shows with the first packet",
+                "attached, but for to_pod: not known",
             ),
             row(
                 |s, _| {
