@@ -28,6 +28,7 @@ mod interrupt;
 pub mod lab;
 pub mod measure;
 pub mod scale;
+mod screen;
 pub mod skip;
 pub mod traffic;
 pub mod wait;

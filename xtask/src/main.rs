@@ -55,6 +55,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Compare it with other ways to connect the same pods
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Measure the agent in a cluster of thousands of nodes
     #[command(disable_help_flag = true)]
     Scale {
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Task::Image(args) => tasks::image::run(&args),
         Task::Lab { args } => tasks::lab::run(&args),
         Task::Demo { args } => tasks::demo::run(&args),
+        Task::Bench { args } => tasks::bench::run(&args),
         Task::Scale { args } => tasks::scale::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,20 @@
 //! The comparison: the same traffic over different ways to connect the same pods, in turns.
 
+mod bpf;
 pub mod contender;
+pub mod course;
+pub mod datapath;
+pub mod fib_helper;
 pub mod figure;
+mod machine;
+mod memory;
+mod offloads;
+pub mod report;
 pub mod results;
+mod run;
+mod schedule;
+mod stage;
 pub mod trial;
+mod vxlan;
+
+pub use run::{Options, run};

@@ -21,6 +21,9 @@ pub struct Results {
     pub setup: Setup,
     /// Each trial of each contender in each round, in the order in which they were run.
     pub samples: Vec<Sample>,
+    /// What could not be measured, in words.
+    #[serde(default)]
+    pub failures: Vec<String>,
     /// What the agents took.
     pub agents: Vec<AgentMemory>,
     /// The programs alone.
@@ -144,12 +147,8 @@ pub struct Ratio {
 impl Results {
     /// Values of a figure, one a round.
     pub fn values(&self, trial: Trial, contender: Contender, figure: Figure) -> Vec<f64> {
-        let name = trial.name();
-        self.samples
-            .iter()
-            .filter(|it| it.trial == name && it.contender == contender.name())
-            .filter_map(|it| it.figures.get(&figure).copied())
-            .collect()
+        let by_round = self.by_round(trial, contender, figure);
+        by_round.into_values().collect()
     }
 
     /// Median of a figure, and its interval; `None` where it was not measured.
@@ -167,8 +166,10 @@ impl Results {
     ) -> Option<Ratio> {
         let estimate = self.paired(trial, figure, these, those)?;
         let verdict = match self.noise(trial, figure) {
-            Some(noise) => judge_estimates(estimate, noise, figure.more_is_better()),
-            None => Verdict::NotJudged,
+            Some(noise) if !is_too_noisy(noise) => {
+                judge_estimates(estimate, noise, figure.more_is_better())
+            }
+            _ => Verdict::NotJudged,
         };
         Some(Ratio { estimate, verdict })
     }
@@ -182,6 +183,11 @@ impl Results {
             ..trial
         };
         twins(trial).or_else(|| twins(like_it))
+    }
+
+    /// Whether two like contenders differ so much here that no difference between others can be told from noise.
+    pub fn is_too_noisy(&self, trial: Trial, figure: Figure) -> bool {
+        self.noise(trial, figure).is_some_and(is_too_noisy)
     }
 
     /// Trials that took place.
@@ -203,11 +209,104 @@ impl Results {
         these: Contender,
         those: Contender,
     ) -> Option<Estimate> {
-        let (these, those) = (
-            self.values(trial, these, figure),
-            self.values(trial, those, figure),
-        );
-        let ratios: Vec<_> = these.iter().zip(&those).map(|(a, b)| a / b).collect();
-        Estimate::of(&ratios)
+        let these = self.by_round(trial, these, figure);
+        let those = self.by_round(trial, those, figure);
+        // A round that one of them lacks has no ratio, and must not shift the rounds after it.
+        let ratios = these
+            .iter()
+            .filter_map(|(round, value)| Some(value / those.get(round)?));
+        Estimate::of(&ratios.collect::<Vec<_>>())
+    }
+
+    fn by_round(&self, trial: Trial, contender: Contender, figure: Figure) -> BTreeMap<usize, f64> {
+        let name = trial.name();
+        self.samples
+            .iter()
+            .filter(|it| it.trial == name && it.contender == contender.name())
+            .filter_map(|it| Some((it.round, *it.figures.get(&figure)?)))
+            .collect()
+    }
+}
+
+/// The widest interval of the noise, to either side of its median, as a share of it.
+const WIDEST_NOISE: f64 = 0.15;
+
+/// The furthest that the whole interval of the noise may lie from 1: more is no chance, but something that
+/// favours one of two like contenders.
+const FURTHEST_NOISE: f64 = 0.05;
+
+/// Whether `noise`, the ratio of two like contenders, is too wide or too far off 1 to judge others by.
+fn is_too_noisy(noise: Estimate) -> bool {
+    let [low, high] = noise.interval;
+    // Which of the two likes is called the first is chance.
+    let is_off = low > 1.0 + FURTHEST_NOISE || high < 1.0 / (1.0 + FURTHEST_NOISE);
+    noise.spread() > WIDEST_NOISE || is_off
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::report::testing;
+    use crate::compare::trial::{Target, Traffic};
+
+    const STREAM: Trial = Trial {
+        traffic: Traffic::Streams(1),
+        target: Target::Peer,
+        offload: true,
+    };
+
+    fn estimate(low: f64, median: f64, high: f64) -> Estimate {
+        Estimate {
+            median,
+            interval: [low, high],
+            rounds: 7,
+        }
+    }
+
+    #[test]
+    fn noise_is_too_much_where_it_is_wide_or_lies_off() {
+        assert!(!is_too_noisy(estimate(0.90, 1.0, 1.10)));
+        assert!(!is_too_noisy(estimate(1.04, 1.06, 1.08)));
+        assert!(!is_too_noisy(estimate(0.93, 0.94, 0.955)));
+        assert!(is_too_noisy(estimate(0.99, 1.0, 1.16)));
+        assert!(is_too_noisy(estimate(0.84, 1.0, 1.01)));
+        assert!(is_too_noisy(estimate(1.06, 1.07, 1.08)));
+        assert!(is_too_noisy(estimate(0.92, 0.93, 0.95)));
+    }
+
+    #[test]
+    fn nothing_is_judged_by_too_much_noise() {
+        let judged = |results: &Results| {
+            let (these, those) = (Contender::Underpass, Contender::RoutesProxied);
+            let ratio = results.ratio(STREAM, Figure::Throughput, these, those);
+            ratio.unwrap().verdict
+        };
+        let mut results = testing::results();
+        assert_eq!(judged(&results), Verdict::Better);
+        assert!(!results.is_too_noisy(STREAM, Figure::Throughput));
+        testing::make_noisy(&mut results, STREAM);
+        assert!(results.is_too_noisy(STREAM, Figure::Throughput));
+        assert_eq!(judged(&results), Verdict::NotJudged);
+    }
+
+    #[test]
+    fn a_missing_round_shifts_no_other() {
+        let mut results = testing::results();
+        results.samples.retain(|it| {
+            (it.round, it.contender.as_str(), it.trial.as_str()) != (2, "underpass", "tcp-stream")
+        });
+        for sample in &mut results.samples {
+            // Rounds that differ much, and a ratio that is the same in each.
+            let factor = match sample.contender.as_str() {
+                "underpass" => 1.5,
+                _ => 1.0,
+            };
+            let value = factor * (sample.round * sample.round) as f64;
+            sample.figures.insert(Figure::Throughput, value);
+        }
+        let (these, those) = (Contender::Underpass, Contender::Routes);
+        let ratio = results.ratio(STREAM, Figure::Throughput, these, those);
+        let estimate = ratio.unwrap().estimate;
+        assert_eq!((estimate.interval, estimate.rounds), ([1.5; 2], 6));
     }
 }

@@ -1,6 +1,7 @@
 //! What is run: one kind of traffic to one kind of target, and which figures it yields.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::figure::Figure;
 
@@ -69,6 +70,20 @@ impl Trial {
             with(Paced(64), Peer),
             with(Paced(64), Service),
             with(Paced(1400), Peer),
+        ]
+    };
+
+    /// One of each kind of traffic, to see that it works.
+    pub const QUICK: [Self; 6] = {
+        use Target::{Peer, Service};
+        use Traffic::{Connections, Flood, Paced, Requests, Streams};
+        [
+            with(Streams(1), Peer),
+            with(Streams(1), Service),
+            with(Requests, Peer),
+            with(Connections, Peer),
+            with(Flood(64), Peer),
+            with(Paced(64), Peer),
         ]
     };
 
@@ -151,6 +166,18 @@ const fn without(traffic: Traffic, target: Target) -> Trial {
 impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
+    }
+}
+
+impl FromStr for Trial {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|it| it.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no test {name:?}; there are {names}")
+        })
     }
 }
 

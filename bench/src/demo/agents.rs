@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::clusters::NODES;
 use super::pings;
-use super::share::Counted;
 use super::stage::{Held, Stage, held};
 use crate::lab::{AgentOptions, AgentProcess, Lab, Node};
+use crate::measure::share::Counted;
 use crate::traffic::{UdpFlow, UdpReport};
 use crate::{wait_for, wait_until};
 

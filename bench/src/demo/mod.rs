@@ -13,9 +13,8 @@ mod maps;
 mod pings;
 mod race;
 mod report;
-mod screen;
+
 mod service;
-mod share;
 mod stage;
 mod story;
 mod table;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::clusters::Clusters;
-use super::screen::Progress;
 use crate::interrupt;
 use crate::lab::{Host, Lab};
 use crate::measure::cpu::{Ticks, on_one};
 use crate::measure::statistics::Summary;
 use crate::measure::{tcp_round_trips, tcp_stream, udp_packets};
+use crate::screen::Progress;
 
 /// A way from one place to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

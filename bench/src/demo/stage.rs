@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use super::report::{Check, Report};
-use super::screen::{Progress, Screen};
 use crate::interrupt::{self, Interrupted};
+use crate::screen::{Progress, Screen};
 
 /// Lines of each agent's log that are shown beside a failure.
 const LOG_TAIL: usize = 4;

@@ -11,12 +11,12 @@ use super::clusters::{Clusters, NODES, PODS};
 use super::comparison::Comparison;
 use super::race::{self, Plan, Results};
 use super::report::Measured;
-use super::screen::Screen;
-use super::share::Counted;
 use super::stage::{Held, Stage, Step, held};
 use super::{bypass, maps, pings, service, table};
 use crate::interrupt::{self, Interrupted};
 use crate::measure::cpu::Ticks;
+use crate::measure::share::Counted;
+use crate::screen::Screen;
 
 /// The share of fast packets that pings between all pods must reach: the first exchange of each pair
 /// goes by the kernel.

@@ -2,9 +2,9 @@
 
 use super::race::{Metric, Road};
 use super::report::Measured;
-use super::screen::Screen;
 use super::{comparison::Comparison, race::Results};
 use crate::measure::statistics::{ENOUGH_ROUNDS, Summary, Verdict};
+use crate::screen::Screen;
 
 /// Both clusters over plain routes, in a few words: `twins` as [`race::twins`](super::race::twins)
 /// measured them.

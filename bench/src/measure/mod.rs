@@ -3,8 +3,10 @@
 
 pub(crate) mod cpu;
 mod round_trips;
+pub(crate) mod share;
 pub mod statistics;
 mod stream;
+pub mod tools;
 mod udp_packets;
 
 use std::net::{IpAddr, SocketAddr, TcpStream};

@@ -54,7 +54,7 @@ pub enum Verdict {
     Worse,
     /// Two like contenders differ as much.
     WithinNoise,
-    /// Too few rounds to say anything.
+    /// Too few rounds, or too much noise, to say anything.
     NotJudged,
 }
 

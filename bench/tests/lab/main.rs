@@ -2,6 +2,8 @@
 //! counted right, labs don't disturb one another, and nothing is left of them.
 
 mod command;
+mod course;
+mod fib_helper;
 mod hosts;
 mod leftovers;
 mod measure;

@@ -77,6 +77,12 @@ const PROGRAMS: Step = Step {
     run: programs::ensure,
 };
 
+/// What the comparisons run besides.
+const BENCH: Step = Step {
+    name: "measuring programs",
+    run: programs::ensure_bench,
+};
+
 /// What builds the container image.
 const IMAGE_BUILDER: Step = Step {
     name: "image builder",
@@ -140,6 +146,14 @@ pub fn for_build() -> Result<()> {
 /// A step that the build needs failed. A lacking program is only told: whatever needs it fails with its name.
 pub fn for_lab() -> Result<()> {
     run_steps(TOOLCHAIN.iter().chain([&PROGRAMS]), false).map(drop)
+}
+
+/// Brings what building and running the comparisons need; silent where nothing is to do.
+///
+/// # Errors
+/// As [`for_lab`].
+pub fn for_bench() -> Result<()> {
+    run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH]), false).map(drop)
 }
 
 /// Brings what building and running the fuzz targets need; silent where nothing is to do.

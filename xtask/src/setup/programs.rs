@@ -55,6 +55,12 @@ const PROGRAMS: [Program; 12] = [
     of("ping", "ICMP echo between pods", &[&["iputils-ping"]]),
 ];
 
+/// What the comparisons run besides.
+const BENCH: [Program; 2] = [
+    of("sockperf", "measuring round trips", &[&["sockperf"]]),
+    of("wrk", "measuring connections", &[&["wrk"]]),
+];
+
 /// What boots other kernels.
 const EMULATOR: [Program; 1] = [of(
     EMULATOR_NAME,
@@ -115,6 +121,11 @@ const fn of(
 /// What lab, tests and comparisons run.
 pub fn ensure() -> Result<Outcome> {
     ensure_all(&PROGRAMS)
+}
+
+/// What the comparisons run besides.
+pub fn ensure_bench() -> Result<Outcome> {
+    ensure_all(&BENCH)
 }
 
 /// What boots other kernels.

@@ -1,58 +1,19 @@
-//! Running the programs of the crate `underpass-bench`. They make network namespaces, so they run as root;
-//! cargo never does, as it would leave files of root's in the user's folders.
+//! `cargo xtask bench`: Underpass beside other ways to connect the same pods, by the program `underpass-compare`.
 
-use std::env;
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::executables;
-use crate::{process, setup, workspace};
+use super::lab_program::{self, Profile};
+use crate::setup;
 
-/// How the programs are built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    Debug,
-    /// With optimisations, for what is measured of the agent itself.
-    Release,
-}
-
-/// Builds everything, then becomes `program`: signals and the exit code are its own. Returns only if it cannot.
-///
-/// # Errors
-/// Setup or build failed, or root is out of reach.
-pub fn run(program: &str, profile: Profile, args: &[OsString], purpose: &str) -> Result<ExitCode> {
-    setup::for_lab()?;
-    let mut build = workspace::cargo();
-    build.args([
-        "build",
-        "--package",
-        "underpass",
-        "--package",
-        "underpass-bench",
-        "--bins",
-    ]);
-    if profile == Profile::Release {
-        build.arg("--release");
-    }
-    let built = executables::build(&mut build)?;
-    let binary = built.iter().find(|it| it.target == program);
-    let binary = binary.with_context(|| format!("cargo built no binary `{program}`"))?;
-    let mut command = process::as_root(&binary.path, &environment(), purpose)?;
-    let error = command.args(args).exec();
-    Err(error).with_context(|| format!("starting {}", binary.path.display()))
-}
-
-/// What the programs may want to know: sudo passes nothing on.
-fn environment() -> Vec<(&'static str, OsString)> {
-    let mut env = vec![("PATH", process::search_path())];
-    let names = ["NO_COLOR", "RUST_BACKTRACE", "RUST_LOG", "TERM"];
-    env.extend(
-        names
-            .into_iter()
-            .filter_map(|name| env::var_os(name).map(|value| (name, value))),
-    );
-    env
+pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    setup::for_bench()?;
+    lab_program::run(
+        "underpass-compare",
+        Profile::Release,
+        args,
+        "make network namespaces and load BPF programs into the kernel",
+    )
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::bench::{self, Profile};
+use super::lab_program::{self, Profile};
 
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    bench::run(
+    lab_program::run(
         "underpass-demo",
         Profile::Debug,
         args,

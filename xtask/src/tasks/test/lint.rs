@@ -33,6 +33,8 @@ pub fn run(report: &mut Report, leave_out: bool) {
             "clippy",
             "--package",
             "underpass-ebpf",
+            "--package",
+            "underpass-bench-ebpf",
             "-Zbuild-std=core",
             "--target",
             "bpfel-unknown-none",

@@ -44,7 +44,13 @@ pub struct Args {
 }
 
 /// Every package that is built for this machine.
-const HOST_PACKAGES: [&str; 3] = ["--workspace", "--exclude", "underpass-ebpf"];
+const HOST_PACKAGES: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "underpass-ebpf",
+    "--exclude",
+    "underpass-bench-ebpf",
+];
 
 /// # Errors
 /// Setup failed. A failing step is told by the exit code.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::interrupt;
 
 /// Columns that a line may take.
-pub(super) const WIDTH: usize = 80;
+pub(crate) const WIDTH: usize = 80;
 /// Columns before the details of a step.
 const INDENT: &str = "      ";
 /// How often the moving line moves.
@@ -22,7 +22,7 @@ const WHEEL: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧
 
 /// Standard output.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     terminal: bool,
     colour: bool,
 }
@@ -145,7 +145,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// A line that moves while a step runs. Dropped, it is wiped.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     now: Arc<Mutex<String>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

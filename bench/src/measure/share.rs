@@ -7,7 +7,7 @@ use crate::Lab;
 /// Packets of pods that crossed between nodes, as all nodes of a cluster have counted them: each
 /// where it leaves a node and where it enters one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     pub fast: u64,
     pub kernel: u64,
 }

@@ -1,0 +1,175 @@
+//! One trial, run between two hosts.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+
+use super::figure::Figure;
+use super::offloads::OffloadsOff;
+use super::trial::{Traffic, Trial};
+use crate::lab::Host;
+pub use crate::measure::tools::Ports;
+use crate::measure::tools::iperf3::{self, Packets};
+use crate::measure::tools::{Ends, Measured, sockperf, wrk};
+
+/// The interface of a lab's pods, nodes and outside hosts.
+const INTERFACE: &str = "eth0";
+
+/// The two ends of a trial.
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// Who sends or asks.
+    pub client: &'a Host,
+    /// Who receives or answers.
+    pub server: &'a Host,
+    /// What the client addresses: the server's own address, or a Service's.
+    pub address: IpAddr,
+    /// The port that the client addresses, and the port where the server listens; TCP and UDP.
+    pub ports: Ports,
+}
+
+/// How long and how fast, and on which CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Seconds of a trial: the tools know whole ones only, 1 is the least.
+    pub seconds: u64,
+    /// Packets per second of the paced trials.
+    pub paced_rate: u32,
+    /// CPU of the sending end.
+    pub client_cpu: usize,
+    /// CPU of the receiving end.
+    pub server_cpu: usize,
+}
+
+/// What came out of a trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// All figures of [`Trial::figures`].
+    pub figures: BTreeMap<Figure, f64>,
+    /// Where latencies were measured: percentile (0 to 100) and microseconds, ascending.
+    pub latencies: Vec<(f64, f64)>,
+}
+
+impl<const N: usize> From<[(Figure, f64); N]> for Outcome {
+    fn from(figures: [(Figure, f64); N]) -> Self {
+        Self {
+            figures: figures.into(),
+            latencies: Vec::new(),
+        }
+    }
+}
+
+/// Runs one trial.
+///
+/// # Errors
+/// When a tool isn't there or fails, nothing arrives, or too many connections fail.
+pub fn run(trial: Trial, course: &Course, pace: &Pace) -> Result<Outcome> {
+    let _off = if trial.offload {
+        None
+    } else {
+        let off = |host| OffloadsOff::switch(host, INTERFACE);
+        Some((off(course.client)?, off(course.server)?))
+    };
+    let seconds = pace.seconds.max(1);
+    let ends = course.ends(pace);
+    let outcome = match trial.traffic {
+        Traffic::Streams(count) => streams(&ends, count, seconds),
+        Traffic::Requests => requests(&course.ends(&pace.on_one_cpu()), seconds),
+        Traffic::Connections => connections(&ends, seconds),
+        Traffic::Flood(size) => iperf3::packets(&ends, size, None, seconds).map(flood),
+        Traffic::Paced(size) => {
+            iperf3::packets(&ends, size, Some(pace.paced_rate), seconds).map(paced)
+        }
+    };
+    outcome.with_context(|| {
+        let (client, server) = (course.client.name(), course.server.name());
+        format!("{trial} from {client} to {server} at {}", course.address)
+    })
+}
+
+impl Pace {
+    /// Both ends on one CPU. On two, the time that an idle CPU takes to wake up hides the roads.
+    fn on_one_cpu(self) -> Self {
+        Self {
+            client_cpu: self.server_cpu,
+            ..self
+        }
+    }
+}
+
+impl<'a> Course<'a> {
+    fn ends(&self, pace: &Pace) -> Ends<'a> {
+        Ends {
+            client: self.client,
+            server: self.server,
+            address: self.address,
+            ports: self.ports,
+            client_cpu: pace.client_cpu,
+            server_cpu: pace.server_cpu,
+        }
+    }
+}
+
+fn streams(ends: &Ends, count: u8, seconds: u64) -> Result<Outcome> {
+    let measured = iperf3::streams(ends, count, seconds)?;
+    let gigabits = measured.value.bytes as f64 * 8.0 / 1e9;
+    Ok(Outcome::from([
+        (Figure::Throughput, gigabits / measured.value.seconds),
+        (Figure::CpuPerGigabit, measured.cpu_seconds * 1e3 / gigabits),
+    ]))
+}
+
+fn requests(ends: &Ends, seconds: u64) -> Result<Outcome> {
+    let trips = sockperf::round_trips(ends, seconds)?.value;
+    let within = |percentile| {
+        let found = trips.within(percentile);
+        found.with_context(|| format!("sockperf doesn't tell the percentile {percentile}"))
+    };
+    let rate = trips.transactions as f64 / trips.seconds;
+    let figures = [
+        (Figure::LatencyP50, within(50.0)?),
+        (Figure::LatencyP99, within(99.0)?),
+        (Figure::LatencyP999, within(99.9)?),
+        (Figure::RequestRate, rate),
+    ];
+    Ok(Outcome {
+        latencies: trips.latencies,
+        ..figures.into()
+    })
+}
+
+fn connections(ends: &Ends, seconds: u64) -> Result<Outcome> {
+    let measured = wrk::connections(ends, seconds)?;
+    let millions = measured.value.completed as f64 / 1e6;
+    Ok(Outcome::from([
+        (Figure::ConnectionRate, measured.value.per_second),
+        (
+            Figure::CpuPerMillionConnections,
+            measured.cpu_seconds / millions,
+        ),
+    ]))
+}
+
+fn flood(measured: Measured<Packets>) -> Outcome {
+    let packets = measured.value;
+    Outcome::from([
+        (
+            Figure::PacketRate,
+            packets.received as f64 / packets.seconds,
+        ),
+        (Figure::CpuPerMillionPackets, cpu_per_million(measured)),
+    ])
+}
+
+fn paced(measured: Measured<Packets>) -> Outcome {
+    Outcome::from([
+        (Figure::CpuPerMillionPackets, cpu_per_million(measured)),
+        (Figure::Loss, measured.value.loss()),
+    ])
+}
+
+/// Seconds of CPU time for a million packets that arrived.
+fn cpu_per_million(measured: Measured<Packets>) -> f64 {
+    measured.cpu_seconds * 1e6 / measured.value.received as f64
+}

@@ -1,0 +1,223 @@
+//! The contenders' clusters: two nodes each with a pod on each, and a switch between them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::contender::Contender;
+use super::course::{Course, Ports};
+use super::fib_helper::FibHelper;
+use super::results::AgentMemory;
+use super::trial::{Target, Trial};
+use super::{memory, vxlan};
+use crate::Backend;
+use crate::lab::rules::{Protocol, Service};
+use crate::lab::{AgentOptions, AgentProcess, Family, Host, Lab, names};
+use crate::measure::share::Counted;
+
+/// How long an agent may take until it is ready.
+const READY: Duration = Duration::from_secs(30);
+/// The Service's number in the range of ClusterIPs. Those that only make the tables long begin at the low end.
+const SERVICE: u16 = u16::MAX - 1;
+/// Its ports, of both protocols.
+const SERVICE_PORTS: Ports = Ports {
+    target: 80,
+    listen: 5201,
+};
+/// The share of a flow's packets that must be fast before a contender of Underpass counts as one.
+const FAST: f64 = 0.9;
+
+/// All contenders, up and connected.
+pub(super) struct Stage {
+    stands: Vec<Stand>,
+}
+
+/// One contender's cluster.
+struct Stand {
+    contender: Contender,
+    agents: Vec<AgentProcess>,
+    fib_helper: Option<FibHelper>,
+    /// Last, for the others live in it.
+    lab: Lab,
+}
+
+impl Stage {
+    /// Raises the clusters of these contenders, with so many idle Services where there is kube-proxy.
+    pub fn raise(
+        contenders: &[Contender],
+        underpass: &Path,
+        services: u16,
+        mut progress: impl FnMut(String),
+    ) -> Result<Self> {
+        let mut stands = Vec::new();
+        // `node` has no cluster of its own.
+        let mut wanted: Vec<_> = contenders.to_vec();
+        if wanted.contains(&Contender::Node) && !wanted.contains(&Contender::Routes) {
+            wanted.push(Contender::Routes);
+        }
+        for contender in wanted.into_iter().filter(|it| *it != Contender::Node) {
+            crate::interrupt::check()?;
+            progress(format!("raising {contender}"));
+            let stand = Stand::raise(contender, underpass, services);
+            stands.push(stand.with_context(|| format!("raising {contender}"))?);
+        }
+        Ok(Self { stands })
+    }
+
+    fn stand(&self, contender: Contender) -> Result<&Stand> {
+        let home = match contender {
+            Contender::Node => Contender::Routes,
+            other => other,
+        };
+        let found = self.stands.iter().find(|it| it.contender == home);
+        found.with_context(|| format!("{contender} was not raised"))
+    }
+
+    /// Where a contender's trial begins and ends.
+    pub fn course(&self, contender: Contender, trial: Trial) -> Result<Course<'_>> {
+        let stand = self.stand(contender)?;
+        let ports = match trial.target {
+            Target::Service => SERVICE_PORTS,
+            Target::Peer | Target::Outside => Ports::same(SERVICE_PORTS.listen),
+        };
+        let (client, server): (&Host, &Host) = match (contender, trial.target) {
+            (Contender::Wire | Contender::Node, Target::Peer) => {
+                (stand.lab.node(1), stand.lab.node(2))
+            }
+            (_, Target::Outside) => (stand.lab.pod(1, 1), stand.lab.outside()),
+            _ => (stand.lab.pod(1, 1), stand.lab.pod(2, 1)),
+        };
+        let address = match (contender, trial.target) {
+            (Contender::Wire | Contender::Node, _) => stand.lab.node(2).address(),
+            (_, Target::Peer) => stand.lab.pod(2, 1).address(),
+            (_, Target::Service) => service_address(),
+            (_, Target::Outside) => names::outside_address(Family::V4),
+        };
+        Ok(Course {
+            client,
+            server,
+            address,
+            ports,
+        })
+    }
+
+    /// Looks, after traffic of [`Target::Peer`] has been run, whether the contender is what its name says.
+    pub fn prove(&self, contender: Contender) -> Result<()> {
+        let stand = self.stand(contender)?;
+        let prove = || match contender {
+            _ if contender.has_agents() => stand.prove_fast(),
+            Contender::FibHelper => {
+                let packets = stand.fib_helper.as_ref().map_or(0, FibHelper::packets);
+                ensure!(
+                    packets > 100,
+                    "its programs have redirected {packets} packets"
+                );
+                Ok(())
+            }
+            Contender::Vxlan => vxlan::prove(&stand.lab),
+            _ if contender.is_proxied() => stand.prove_tracked(),
+            _ => Ok(()),
+        };
+        prove().with_context(|| format!("{contender} is not what it should be"))
+    }
+
+    /// What the agents take.
+    pub fn memory(&self) -> Result<Vec<AgentMemory>> {
+        let stands = self.stands.iter().filter(|it| !it.agents.is_empty());
+        stands
+            .map(|stand| {
+                let pids = stand.agents.iter().map(AgentProcess::pid);
+                memory::of(stand.contender, pids)
+            })
+            .collect()
+    }
+}
+
+impl Stand {
+    fn raise(contender: Contender, underpass: &Path, services: u16) -> Result<Self> {
+        let lab = lab(contender, underpass)?;
+        if contender.is_proxied() {
+            lab.add_dummy_services(services)?;
+            for service in services_to(lab.pod(2, 1).address()) {
+                lab.add_service(&service)?;
+            }
+        }
+        if contender == Contender::Vxlan {
+            vxlan::connect(&lab)?;
+        }
+        let fib_helper = match contender {
+            Contender::FibHelper => Some(FibHelper::attach(&lab)?),
+            _ => None,
+        };
+        let agents = if contender.has_agents() {
+            start_agents(&lab, contender)?
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            contender,
+            agents,
+            fib_helper,
+            lab,
+        })
+    }
+
+    /// Nearly all packets between the pods are fast.
+    fn prove_fast(&self) -> Result<()> {
+        Counted::read(&self.lab)?.at_least(FAST)
+    }
+
+    /// Conntrack follows the pods' connections.
+    fn prove_tracked(&self) -> Result<()> {
+        let entries = self.lab.node(1).run(&["conntrack", "-L"])?;
+        let pod = self.lab.pod(1, 1).address();
+        ensure!(
+            entries.contains(&format!("src={pod} ")),
+            "conntrack on node1 knows no connection of {pod}"
+        );
+        Ok(())
+    }
+}
+
+fn lab(contender: Contender, underpass: &Path) -> Result<Lab> {
+    let builder = Lab::builder()
+        .name(&format!("{contender}-{}", std::process::id()))
+        .underpass(underpass);
+    let backend = match contender {
+        Contender::RoutesProxiedNft => Backend::Nftables,
+        _ => Backend::Iptables,
+    };
+    match contender {
+        Contender::Wire => builder.pods(0).no_routes(),
+        Contender::Vxlan => builder.no_routes(),
+        _ if contender.is_proxied() => builder
+            .outside()
+            .flannel_rules(true)
+            .kube_proxy_rules(backend),
+        _ => builder,
+    }
+    .build()
+}
+
+fn start_agents(lab: &Lab, contender: Contender) -> Result<Vec<AgentProcess>> {
+    let options = match contender {
+        Contender::UnderpassAlways => AgentOptions::default().offload("always"),
+        _ => AgentOptions::default(),
+    };
+    lab.start_agents(&options, READY)
+}
+
+fn service_address() -> IpAddr {
+    names::service_address(Family::V4, SERVICE)
+}
+
+/// The Service for both protocols: iperf3 steers UDP by TCP.
+fn services_to(pod: IpAddr) -> [Service; 2] {
+    [Protocol::Tcp, Protocol::Udp].map(|protocol| {
+        let address = SocketAddr::new(service_address(), SERVICE_PORTS.target);
+        let service = Service::new(&format!("bench-{protocol}"), protocol, address);
+        service.backend(pod, SERVICE_PORTS.listen)
+    })
+}

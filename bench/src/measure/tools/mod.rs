@@ -1,0 +1,94 @@
+//! The field's standard tools as processes in the hosts of a lab, each end on a CPU of its choice: iperf3 for
+//! streams and packets, sockperf for round trips, wrk for connections.
+
+mod http;
+pub mod iperf3;
+mod pinned;
+pub mod sockperf;
+pub mod wrk;
+
+use std::env;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::lab::Host;
+
+/// All tools that are run.
+pub const TOOLS: [&str; 4] = ["iperf3", "sockperf", "wrk", "ethtool"];
+
+/// Where the traffic of a tool goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// Who sends or asks.
+    pub client: &'a Host,
+    /// Who receives or answers.
+    pub server: &'a Host,
+    /// What the client addresses: the server's own address, or a Service's.
+    pub address: IpAddr,
+    /// Ports of both ends.
+    pub ports: Ports,
+    /// The CPU of the client's threads.
+    pub client_cpu: usize,
+    /// The CPU of the server's threads.
+    pub server_cpu: usize,
+}
+
+/// Where a server is found: behind a Service the two differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The port that the client addresses, TCP and UDP.
+    pub target: u16,
+    /// The port that the server listens on.
+    pub listen: u16,
+}
+
+impl Ports {
+    /// Both the same.
+    pub const fn same(port: u16) -> Self {
+        Self {
+            target: port,
+            listen: port,
+        }
+    }
+}
+
+/// What a tool's client counted, and what the machine worked while it ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured<T> {
+    /// What it counted.
+    pub value: T,
+    /// CPU time of the whole machine, softirq included, in seconds.
+    pub cpu_seconds: f64,
+}
+
+impl<T> Measured<T> {
+    fn try_map<U>(self, read: impl FnOnce(T) -> Result<U>) -> Result<Measured<U>> {
+        Ok(Measured {
+            value: read(self.value)?,
+            cpu_seconds: self.cpu_seconds,
+        })
+    }
+}
+
+/// Those of [`TOOLS`] that `PATH` doesn't lead to.
+pub fn missing() -> Vec<&'static str> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = |tool: &str| env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    TOOLS.into_iter().filter(|tool| !is_there(tool)).collect()
+}
+
+/// A set of one CPU.
+fn only(cpu: usize) -> Result<CpuSet> {
+    let mut one = CpuSet::new();
+    one.set(cpu).with_context(|| format!("no CPU {cpu}"))?;
+    Ok(one)
+}
+
+/// Keeps this thread, and what it makes, on one CPU.
+fn stay_on(cpu: usize) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), &only(cpu)?)
+        .with_context(|| format!("cannot stay on CPU {cpu}"))
+}
