@@ -12,6 +12,7 @@ mod common;
 mod fast_path;
 mod inject;
 mod never_worse;
+mod operators;
 mod service_traffic;
 mod streams;
 mod talk;

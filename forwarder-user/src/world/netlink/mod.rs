@@ -23,10 +23,12 @@ mod absorb;
 mod ask;
 mod decode;
 mod events;
+mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod mirror;
 mod neighbours;
+mod probe;
 mod read;
 mod routes;
 mod rules;
@@ -38,6 +40,8 @@ use rtnetlink::sys::AsyncSocket as _;
 
 pub use absorb::Absorbed;
 pub use events::{Event, Events};
+pub use filters::Filter;
+pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
