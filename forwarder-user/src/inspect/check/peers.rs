@@ -84,7 +84,7 @@ fn not_asked(peers: &Peers, name: &'static str, answer: usize) -> Finding {
         Some(why) => Finding::warn(
             name,
             format!("{answer} answer; {} not asked: {why}", untold.len()),
-            "try them from another node, or with ping",
+            "an agent that runs asks for all of them; until then ping them",
         ),
         None if answer == 0 => Finding::pass(name, "none to ask"),
         None => Finding::pass(name, format!("all {answer} addresses answer")),
