@@ -9,11 +9,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use regex::Regex;
 
+use crate::config::UplinkChoice;
 use crate::datapath::pins::DEFAULT_DIR;
 use crate::sysctl;
 
+pub use looking::{CheckArgs, FlowFilter, FlowOrder, FlowsArgs, Protocol, StatusArgs, TraceArgs};
 use looking::{FLOWS_EXAMPLES, TRACE_EXAMPLES};
-pub use looking::{FlowFilter, FlowOrder, FlowsArgs, Protocol, TraceArgs};
 
 /// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
 #[derive(Debug, Parser)]
@@ -33,7 +34,7 @@ pub enum Command {
     /// Run the node agent
     Agent(Box<AgentArgs>),
     /// One screen: what works, what does not, what share of packets is fast
-    Status(ReadArgs),
+    Status(StatusArgs),
     /// The other nodes, and what became of each
     Peers(ReadArgs),
     /// The pods of this node: their veths, and what has been learned of them
@@ -44,8 +45,8 @@ pub enum Command {
     /// What would become of a packet, step by step, and why
     #[command(after_long_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
-    /// Is this machine fit? Every precondition, with what to do about it
-    Check(ReadArgs),
+    /// Is this machine fit? Every precondition, with what to do about it. Ends with 1 where one fails, else with 0
+    Check(Box<CheckArgs>),
     /// Take everything out again: programs, maps, routes, neighbours, sysctls
     Detach(DetachArgs),
 }
@@ -203,6 +204,26 @@ pub struct UplinkArgs {
     /// Uplink by which this address is reached
     #[arg(long, value_name = "IP")]
     pub iface_can_reach: Option<IpAddr>,
+}
+
+impl UplinkArgs {
+    /// Whether one was asked for.
+    pub fn is_given(&self) -> bool {
+        self.iface.is_some() || self.iface_regex.is_some() || self.iface_can_reach.is_some()
+    }
+
+    /// As the plan takes it.
+    pub fn choice(self) -> UplinkChoice {
+        match (self.iface, self.iface_regex, self.iface_can_reach) {
+            (Some(name), _, _) => UplinkChoice::Name(name),
+            (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),
+            (None, None, Some(target)) => UplinkChoice::Reach {
+                target,
+                ifindex: None,
+            },
+            (None, None, None) => UplinkChoice::Auto,
+        }
+    }
 }
 
 /// A regular expression that must match all of a name: `eth` is not to find `veth0`.

@@ -8,10 +8,10 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
-    RoutesMode,
+    AgentArgs, BeLiberal, CheckArgs, Cli, Command, DetachArgs, LogFormat, NeighbourLimits,
+    OffloadMode, RoutesMode,
 };
-use underpass::config::{self, Config, UplinkChoice};
+use underpass::config::{self, Config};
 use underpass::datapath::Pins;
 use underpass::world::kubernetes::Access;
 use underpass::world::source::Choice;
@@ -37,7 +37,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pods(args) => inspect::pods::run(&args),
         Command::Flows(args) => inspect::flows::run(&args),
         Command::Trace(args) => runtime()?.block_on(inspect::trace::run(&args)),
-        Command::Check(args) => inspect::check::run(&args),
+        Command::Check(args) => runtime()?.block_on(run_check(&args)),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
     }
 }
@@ -71,9 +71,18 @@ fn run_agent(args: AgentArgs) -> Result<()> {
     })
 }
 
+async fn run_check(args: &CheckArgs) -> Result<()> {
+    inspect::check::run(args).await?;
+    stay(args.stay).await
+}
+
 async fn run_detach(args: DetachArgs) -> Result<()> {
     detach::detach(&Pins::new(args.pins.bpffs)).await?;
-    if args.stay {
+    stay(args.stay).await
+}
+
+async fn stay(wanted: bool) -> Result<()> {
+    if wanted {
         println!("staying until told to stop");
         stop::told()?.await;
     }
@@ -81,19 +90,10 @@ async fn run_detach(args: DetachArgs) -> Result<()> {
 }
 
 fn config(args: AgentArgs, nodes: &Choice) -> Config {
-    let uplink = args.uplink;
     Config {
         node_name: args.node_name,
         nodes_source: nodes.name(),
-        uplink: match (uplink.iface, uplink.iface_regex, uplink.iface_can_reach) {
-            (Some(name), _, _) => UplinkChoice::Name(name),
-            (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),
-            (None, None, Some(address)) => UplinkChoice::Reach {
-                target: address,
-                ifindex: None,
-            },
-            (None, None, None) => UplinkChoice::Auto,
-        },
+        uplink: args.uplink.choice(),
         cluster_cidrs: args.cluster_cidr,
         offload: match args.offload {
             OffloadMode::Confirmed => Offload::Confirmed,

@@ -36,7 +36,7 @@ impl Reporter {
                 uplink_ifindex: 0,
                 manages_routes: u8::from(config.routes == RoutesMode::Manage),
                 nodes_source: source as u8,
-                _pad: [0; 6],
+                version: version(),
                 node_name,
                 nodes_error: [0; 512],
             },
@@ -127,6 +127,16 @@ impl Reporter {
         );
         self.record
     }
+}
+
+/// Our own version, as Cargo has it.
+fn version() -> [u16; 3] {
+    let parts = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ];
+    parts.map(|part| part.parse().unwrap_or(0))
 }
 
 /// Puts text into a field that ends in zeros, cut at a character's boundary where it is too long.

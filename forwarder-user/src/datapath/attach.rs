@@ -22,7 +22,7 @@ use super::{Pins, clsact, link_info, pins};
 
 /// Priority of our filters where there is no TCX. One of its own, so that no other filter is
 /// replaced; high, so that those of others run first and we see what they leave.
-const FILTER_PRIORITY: u16 = 0xc0de;
+pub const FILTER_PRIORITY: u16 = 0xc0de;
 /// Handle of our filters.
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
@@ -241,10 +241,18 @@ impl Attachments {
     }
 }
 
-const fn attach_type(hook: Hook) -> TcAttachType {
+/// Whether the program of a hook looks at what a device receives, else at what it sends.
+pub const fn is_ingress(hook: Hook) -> bool {
     match hook {
-        Hook::FromPod | Hook::FromWire => TcAttachType::Ingress,
-        Hook::ToWire | Hook::ToPod => TcAttachType::Egress,
+        Hook::FromPod | Hook::FromWire => true,
+        Hook::ToWire | Hook::ToPod => false,
+    }
+}
+
+const fn attach_type(hook: Hook) -> TcAttachType {
+    match is_ingress(hook) {
+        true => TcAttachType::Ingress,
+        false => TcAttachType::Egress,
     }
 }
 

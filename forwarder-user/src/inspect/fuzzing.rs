@@ -13,6 +13,7 @@ use underpass_common::pod::{Pod, PodState};
 use underpass_common::settings::{Offload, Settings};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
+use super::paint::Paint;
 use super::status::{self, Status};
 use super::trace::{self, KernelWay, Question, Snapshot, Way};
 use super::{flows, peers, pods, print};
@@ -27,7 +28,7 @@ pub(crate) fn run(input: &[u8]) {
         pods: pods_are_shown(&mut bytes),
         ..status_is_shown(&settings, &agent, counts(&mut bytes))
     };
-    assert!(!status::show(&status).is_empty());
+    assert_is_a_screen(&status::show(&status, Paint::PLAIN));
     assert_json(&status);
     flows_are_shown(&mut bytes, &settings);
     a_trace_is_shown(&mut bytes, settings);
@@ -71,9 +72,7 @@ fn status_is_shown(
     for cidr in &status.pod_cidrs {
         assert_is_prefix(cidr);
     }
-    let header = status::show(&status);
-    let lines = header.lines().take_while(|line| !line.is_empty());
-    assert_eq!(lines.count(), 8, "{header}");
+    assert_is_a_screen(&status::show(&status, Paint::PLAIN));
     if let Some(share) = status.traffic.fast_share {
         assert!((0.0..=1.0).contains(&share), "{share}");
     }
@@ -221,6 +220,21 @@ fn assert_rows(table: &str, rows: usize) {
 
 fn assert_fits_a_line(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
+}
+
+/// Not wider than it may be, with a line for each thing that is always told.
+fn assert_is_a_screen(screen: &str) {
+    for line in screen.lines() {
+        assert!(line.chars().count() <= print::WIDTH, "{line:?}");
+    }
+    for label in [
+        "node ", "agent", "uplink", "pods in", "nodes", "packets", "peers", "pods ",
+    ] {
+        assert!(
+            screen.lines().any(|line| line.starts_with(label)),
+            "{label}"
+        );
+    }
 }
 
 fn assert_is_prefix(text: &str) {

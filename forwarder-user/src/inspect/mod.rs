@@ -7,6 +7,7 @@ pub mod check;
 pub mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod paint;
 pub mod peers;
 pub mod pods;
 pub mod print;

@@ -85,6 +85,33 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).replace(char::is_control, "\u{fffd}")
 }
 
+/// Columns of a screen.
+pub const WIDTH: usize = 80;
+
+/// Breaks a text so that no line is wider than [`WIDTH`] once `indent` stands before each, also before the
+/// first, which is left to the caller. A word that is wider than a line is cut.
+pub fn fold(text: &str, indent: &str) -> String {
+    let room = WIDTH - indent.chars().count();
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let wide: Vec<char> = word.chars().collect();
+        for (part, piece) in wide.chunks(room).enumerate() {
+            let blank = usize::from(part == 0 && used > 0);
+            if used + blank + piece.len() > room {
+                lines.push(String::new());
+                used = 0;
+            } else if blank == 1 {
+                used += 1;
+                lines.last_mut().expect("there is one").push(' ');
+            }
+            used += piece.len();
+            lines.last_mut().expect("there is one").extend(piece);
+        }
+    }
+    lines.join(&format!("\n{indent}"))
+}
+
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -128,6 +155,26 @@ mod tests {
         assert_eq!(text(b"full"), "full");
         assert_eq!(text(b""), "");
         assert_eq!(text(b"a\x1b[31m\nb\xff"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen_and_no_word_is_lost() {
+        let words = "some words of various lengths, ".repeat(9);
+        let long = "x".repeat(200);
+        let text = format!("{words}{long} end");
+        let folded = format!("    {}", fold(&text, "    "));
+        let lines: Vec<_> = folded.lines().collect();
+        assert!(lines.len() > 6);
+        for line in &lines {
+            assert!(
+                line.chars().count() <= WIDTH && line.starts_with("    "),
+                "{line:?}"
+            );
+        }
+        let letters = |text: &str| text.replace([' ', '\n'], "");
+        assert_eq!(letters(&folded), letters(&text));
+        assert_eq!(fold("short", "  "), "short");
+        assert_eq!(fold("", "  "), "");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fast_path;
 mod inject;
 mod inspect;
 mod never_worse;
+mod operators;
 mod service_traffic;
 mod streams;
 mod talk;

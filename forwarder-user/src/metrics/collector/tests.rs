@@ -77,7 +77,7 @@ fn reading() -> Reading {
             uplink_ifindex: 10,
             manages_routes: 0,
             nodes_source: 1,
-            _pad: [0; 6],
+            version: [0; 3],
             node_name: [b'n'; 256],
             nodes_error: [0; 512],
         },

@@ -23,11 +23,13 @@ mod absorb;
 mod ask;
 mod decode;
 mod events;
+mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod lookup;
 mod mirror;
 mod neighbours;
+mod probe;
 mod read;
 mod routes;
 mod rules;
@@ -39,7 +41,9 @@ use rtnetlink::sys::AsyncSocket as _;
 
 pub use absorb::Absorbed;
 pub use events::{Event, Events};
+pub use filters::Filter;
 pub use lookup::{Found, Lookup, NeighbourNow};
+pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
