@@ -1,14 +1,13 @@
 //! The binary `underpass`.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
+    self, AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
     RoutesMode,
 };
 use underpass::config::{self, Config, UplinkChoice};
@@ -19,12 +18,16 @@ use underpass::{detach, inspect, stop, sysctl};
 use underpass_common::settings::Offload;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match cli::parse(std::env::args_os()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("underpass: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            // Help, or what is wrong with the command line.
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                eprintln!("underpass: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -38,6 +41,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Flows(args) => inspect::flows::run(&args),
         Command::Check(args) => inspect::check::run(&args),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
+        Command::Completions(args) => cli::completions(args.shell, &mut io::stdout().lock()),
+        Command::Man(args) => cli::man(args.out.as_deref(), &mut io::stdout().lock()),
     }
 }
 
