@@ -9,6 +9,8 @@
 
 mod liberal;
 mod limits;
+mod look;
+mod peers;
 mod report;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use underpass_common::endpoint::Endpoint;
 
 use crate::apply::Applier;
@@ -34,13 +36,12 @@ use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
 use crate::stop;
-use crate::sysctl;
 use crate::world::World;
-use crate::world::kernel::LinkKind;
 use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use peers::PeerTeller;
 use report::Reporter;
 
 /// How often the kernel's state is read whole, should an event have been missed.
@@ -76,6 +77,7 @@ pub struct Agent {
     world: World,
     applier: Applier,
     reporter: Reporter,
+    peers: PeerTeller,
     liberal: BeLiberal,
     limits: NeighbourLimits,
     /// Writes Events, where there is an API to write them to.
@@ -122,7 +124,9 @@ impl Agent {
         let before = loaded.maps.agent()?;
         let (netlink, events) = Netlink::connect()?;
         let kernel = netlink.read_all().await?;
-        let health = Arc::new(Health::default());
+        let event_failures = announcer.as_ref().map(Announcer::failures);
+        let health = Arc::new(Health::new(event_failures.unwrap_or_default()));
+        health.kernel_read(unix_now());
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
@@ -142,6 +146,7 @@ impl Agent {
             },
             applier,
             reporter,
+            peers: PeerTeller::default(),
             liberal,
             limits,
             announcer,
@@ -184,6 +189,9 @@ impl Agent {
     }
 
     async fn absorb(&mut self, events: Vec<Event>) {
+        if events.contains(&Event::Overrun) {
+            self.health.overrun();
+        }
         match self
             .netlink
             .absorb_batch(&mut self.world.kernel, events)
@@ -207,6 +215,7 @@ impl Agent {
             Ok(kernel) => {
                 self.world.kernel = kernel;
                 self.needs_resync = false;
+                self.health.kernel_read(unix_now());
                 self.applier.forget_what_was_written();
                 self.mark_due(Duration::ZERO);
             }
@@ -239,61 +248,12 @@ impl Agent {
         self.write_record();
     }
 
-    /// Notes that the source is still there, where it gives a sign of life.
-    fn look_at_source(&mut self) {
-        let heard = self.source.heard_unix_s();
-        if self.world.nodes.is_some()
-            && let Some(heard) = heard
-            && self.reporter.nodes_heard(heard)
-        {
-            self.write_record();
-        }
-    }
-
-    /// An address that moved to another veth, or is gone, must not be reached by a cached way out.
-    fn look_at_endpoints(&mut self) {
-        let endpoints = match self.applier.endpoints() {
-            Ok(endpoints) => endpoints,
-            Err(error) => return warn!("endpoints cannot be read: {error:#}"),
-        };
-        let moved = self
-            .known_endpoints
-            .iter()
-            .any(|(address, known)| endpoints.get(address) != Some(known));
-        if moved {
-            debug!("an endpoint has changed");
-            self.applier.bump_generation();
-        }
-        if moved || endpoints.len() != self.known_endpoints.len() {
-            self.mark_due(Duration::ZERO);
-        }
-        self.known_endpoints = endpoints;
-    }
-
-    /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that
-    /// much goes through; a pod's own veth has to wait for the next resync.
-    fn look_at_mtus(&mut self) {
-        let uplink = self.reporter.uplink();
-        let links = self.world.kernel.links.values_mut();
-        let mut changed = false;
-        for link in links.filter(|link| link.kind == LinkKind::Bridge || link.ifindex == uplink) {
-            let now = sysctl::mtu_v6(&link.name);
-            if link.mtu_v6 != now {
-                debug!(link = link.name, ?now, "the MTU for IPv6 has changed");
-                link.mtu_v6 = now;
-                changed = true;
-            }
-        }
-        if changed {
-            self.mark_due(Duration::ZERO);
-        }
-    }
-
     async fn reconcile(&mut self) {
         self.due = None;
         if self.needs_resync {
             return self.resync().await;
         }
+        let began = Instant::now();
         self.resolve_uplink().await;
         let Some(plan) = plan(&self.config, &self.world) else {
             return self.write_record();
@@ -304,14 +264,16 @@ impl Agent {
             let nodes = self.world.nodes.as_ref().map_or(0, Vec::len);
             announcer.tell(notices(&plan, &self.config.node_name), nodes);
         }
-        match self
+        let applied = self
             .applier
             .apply(&self.netlink, &self.world.kernel, &plan)
-            .await
-        {
+            .await;
+        self.health.took(began.elapsed());
+        match applied {
             Ok(()) => {
                 self.health.reconciled();
                 self.reporter.applied();
+                self.health.neighbours_lost(self.peers.tell(&plan));
             }
             Err(error) => {
                 self.health.failed();

@@ -3,7 +3,7 @@
 mod failures;
 mod kernel;
 mod tables;
-mod tell;
+pub(crate) mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
