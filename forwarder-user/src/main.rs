@@ -120,6 +120,6 @@ fn start_log(format: LogFormat) {
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }

@@ -15,7 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use underpass_common::agent::Agent;
+use underpass_common::agent::{Agent, NodesSource};
 use underpass_common::endpoint::Endpoint;
 use underpass_common::peer::{Peer, PeerName, PeerState, Refusal};
 use underpass_common::pod::{Pod, PodState};
@@ -261,6 +261,15 @@ fn encode_agent(encoder: &mut DescriptorEncoder<'_>, agent: &Agent) -> Result<()
         "underpass_nodes_read_timestamp_seconds",
         "When the nodes were last read without an error, in seconds since 1970",
         agent.nodes_read_unix_s as i64,
+    )?;
+    let source = NodesSource::ALL
+        .into_iter()
+        .find(|source| *source as u8 == agent.nodes_source);
+    gauges(
+        encoder,
+        "underpass_nodes_source_info",
+        "Always 1: where the nodes come from; a file says nothing between its changes",
+        source.map(|source| ([("source", source.name())], 1)),
     )?;
     gauge(
         encoder,

@@ -100,7 +100,7 @@ fn served(health: Health, reading: Reading) -> String {
 }
 
 /// Name and type of every metric.
-const METRICS: [(&str, &str); 22] = [
+const METRICS: [(&str, &str); 23] = [
     ("underpass_build_info", "gauge"),
     ("underpass_reconciliations", "counter"),
     ("underpass_reconciliation_failures", "counter"),
@@ -120,6 +120,7 @@ const METRICS: [(&str, &str); 22] = [
     ("underpass_endpoints", "gauge"),
     ("underpass_agent_start_timestamp_seconds", "gauge"),
     ("underpass_nodes_read_timestamp_seconds", "gauge"),
+    ("underpass_nodes_source_info", "gauge"),
     ("underpass_nodes_source_failing", "gauge"),
     ("underpass_map_entries", "gauge"),
     ("underpass_map_capacity_entries", "gauge"),
@@ -172,6 +173,7 @@ fn values_have_their_labels() {
         "underpass_endpoints 1",
         "underpass_nodes_read_timestamp_seconds 1234",
         "underpass_nodes_source_failing 0",
+        r#"underpass_nodes_source_info{source="file"} 1"#,
         "underpass_agent_start_timestamp_seconds 1000",
         "underpass_kernel_read_timestamp_seconds 1300",
         "underpass_netlink_overruns_total 1",
