@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Agent;
 use crate::sysctl;
@@ -22,9 +22,9 @@ impl Agent {
 
     /// An address that moved to another veth, or is gone, must not be reached by a cached way out.
     pub(super) fn look_at_endpoints(&mut self) {
-        let endpoints = match self.applier.endpoints() {
-            Ok(endpoints) => endpoints,
-            Err(error) => return warn!("endpoints cannot be read: {error:#}"),
+        let read = self.applier.endpoints();
+        let Some(endpoints) = self.reporter.tried("reading the endpoints", read) else {
+            return;
         };
         let moved = self
             .known_endpoints

@@ -51,6 +51,10 @@ const ENDPOINTS: Duration = Duration::from_secs(1);
 /// How soon a failed attempt is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Names of what is done again and again, in the log.
+const FOLLOWING: &str = "following what the kernel reports";
+const READING: &str = "reading the kernel's network state";
+
 /// What the agent needs besides the plan's [`Config`].
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
@@ -135,7 +139,13 @@ impl Agent {
         let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
-        info!(node = config.node_name, offload = ?config.offload, "agent started");
+        info!(
+            node = config.node_name,
+            offload = ?config.offload,
+            nodes = config.nodes_source,
+            "agent {} started",
+            env!("CARGO_PKG_VERSION")
+        );
         Ok(Self {
             source,
             netlink,
@@ -192,39 +202,29 @@ impl Agent {
         if events.contains(&Event::Overrun) {
             self.health.overrun();
         }
-        match self
-            .netlink
-            .absorb_batch(&mut self.world.kernel, events)
-            .await
-        {
-            Ok(absorbed) => {
-                if absorbed.changed {
-                    self.mark_due(Duration::ZERO);
-                }
-            }
-            Err(error) => {
-                warn!("what the kernel reported cannot be followed: {error:#}");
-                self.needs_resync = true;
-                self.mark_due(RETRY);
-            }
+        let absorbed = self.netlink.absorb_batch(&mut self.world.kernel, events);
+        match self.reporter.tried(FOLLOWING, absorbed.await) {
+            Some(absorbed) if absorbed.changed => self.mark_due(Duration::ZERO),
+            Some(_) => {}
+            None => self.resync_soon(),
         }
     }
 
+    fn resync_soon(&mut self) {
+        self.needs_resync = true;
+        self.mark_due(RETRY);
+    }
+
     async fn resync(&mut self) {
-        match self.netlink.read_all().await {
-            Ok(kernel) => {
-                self.world.kernel = kernel;
-                self.needs_resync = false;
-                self.health.kernel_read(unix_now());
-                self.applier.forget_what_was_written();
-                self.mark_due(Duration::ZERO);
-            }
-            Err(error) => {
-                warn!("the kernel's network state cannot be read: {error:#}");
-                self.needs_resync = true;
-                self.mark_due(RETRY);
-            }
-        }
+        let read = self.netlink.read_all().await;
+        let Some(kernel) = self.reporter.tried(READING, read) else {
+            return self.resync_soon();
+        };
+        self.world.kernel = kernel;
+        self.needs_resync = false;
+        self.health.kernel_read(unix_now());
+        self.applier.forget_what_was_written();
+        self.mark_due(Duration::ZERO);
     }
 
     /// Reads the nodes; where that fails the last good ones stay.
@@ -290,17 +290,19 @@ impl Agent {
     /// What `status` shows of the agent.
     fn write_record(&mut self) {
         let record = self.reporter.record();
-        if let Err(error) = self.applier.write_record(&record) {
-            warn!("{error:#}");
-        }
+        let written = self.applier.write_record(&record);
+        self.reporter.tried("writing the map agent", written);
     }
 
     /// Asks the kernel anew by which interface it reaches the address of `--iface-can-reach`.
     async fn resolve_uplink(&mut self) {
         if let UplinkChoice::Reach { target, ifindex } = &mut self.config.uplink {
-            match self.netlink.route_to(*target).await {
-                Ok(found) => *ifindex = found,
-                Err(error) => warn!("{error:#}"),
+            let found = self.netlink.route_to(*target).await;
+            if let Some(found) = self
+                .reporter
+                .tried("asking for the way to --iface-can-reach", found)
+            {
+                *ifindex = found;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the agent tells: log lines, each once, and its record for `underpass status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
 use underpass_common::agent::{Agent as Record, NodesSource};
@@ -15,6 +15,7 @@ pub struct Reporter {
     node_warnings: BTreeSet<String>,
     problems: BTreeSet<String>,
     apply_error: Option<String>,
+    troubles: BTreeMap<&'static str, String>,
 }
 
 impl Reporter {
@@ -44,6 +45,7 @@ impl Reporter {
             node_warnings: BTreeSet::new(),
             problems: BTreeSet::new(),
             apply_error: None,
+            troubles: BTreeMap::new(),
         }
     }
 
@@ -95,6 +97,26 @@ impl Reporter {
         if self.apply_error.as_deref() != Some(text) {
             error!("{text} (tried again every second)");
             self.apply_error = Some(text.to_owned());
+        }
+    }
+
+    /// How something went that is done again and again: a failure is told once, and that it is over.
+    pub fn tried<T>(&mut self, what: &'static str, outcome: Result<T, anyhow::Error>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                if self.troubles.remove(what).is_some() {
+                    info!("{what}: works again");
+                }
+                Some(value)
+            }
+            Err(error) => {
+                let text = format!("{what}: {error:#}");
+                if self.troubles.get(what) != Some(&text) {
+                    warn!("{text}");
+                    self.troubles.insert(what, text);
+                }
+                None
+            }
         }
     }
 

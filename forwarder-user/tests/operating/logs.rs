@@ -26,12 +26,7 @@ fn a_day_is_told_in_a_screenful_of_json() -> Result<()> {
         for key in ["timestamp", "level", "message"] {
             ensure!(object[key].is_string(), "no {key}: {line}");
         }
-        // A device is attached and detached by many lines of one message.
-        let (message, device, program) =
-            (&object["message"], &object["device"], &object["program"]);
-        *told
-            .entry(format!("{message} {device} {program}"))
-            .or_default() += 1;
+        *told.entry(object["message"].to_string()).or_default() += 1;
     }
     let often = told.iter().find(|(_, times)| **times > 2);
     ensure!(often.is_none(), "told over and over: {often:?}\n{log}");
@@ -71,7 +66,7 @@ fn day(arguments: &[&str]) -> Result<String> {
         &AgentOptions::default().args(arguments.iter().copied()),
     )?;
     agent.wait_ready(DEADLINE)?;
-    expect(&agent, "agent started", 1)?;
+    expect(&agent, " started", 1)?;
 
     fs::write(lab.nodes_file(), &whole)?;
     expect(&agent, "on the fast path: node2", 1)?;
