@@ -15,7 +15,7 @@ pub struct Reporter {
     node_warnings: BTreeSet<String>,
     problems: BTreeSet<String>,
     apply_error: Option<String>,
-    troubles: BTreeMap<&'static str, String>,
+    troubles: Troubles,
 }
 
 impl Reporter {
@@ -45,7 +45,7 @@ impl Reporter {
             node_warnings: BTreeSet::new(),
             problems: BTreeSet::new(),
             apply_error: None,
-            troubles: BTreeMap::new(),
+            troubles: Troubles::default(),
         }
     }
 
@@ -102,22 +102,17 @@ impl Reporter {
 
     /// How something went that is done again and again: a failure is told once, and that it is over.
     pub fn tried<T>(&mut self, what: &'static str, outcome: Result<T, anyhow::Error>) -> Option<T> {
-        match outcome {
-            Ok(value) => {
-                if self.troubles.remove(what).is_some() {
-                    info!("{what}: works again");
-                }
-                Some(value)
-            }
-            Err(error) => {
-                let text = format!("{what}: {error:#}");
-                if self.troubles.get(what) != Some(&text) {
-                    warn!("{text}");
-                    self.troubles.insert(what, text);
-                }
-                None
-            }
+        let failure = outcome
+            .as_ref()
+            .err()
+            .map(|error| format!("{what}: {error:#}"));
+        let is_over = failure.is_none();
+        match self.troubles.news(what, failure) {
+            Some(text) if is_over => info!("{text}"),
+            Some(text) => warn!("{text}"),
+            None => {}
         }
+        outcome.ok()
     }
 
     /// Interface index of the uplink in the newest record; 0: none.
@@ -151,6 +146,21 @@ impl Reporter {
     }
 }
 
+/// What has been told of things that fail.
+#[derive(Default)]
+struct Troubles(BTreeMap<&'static str, String>);
+
+impl Troubles {
+    /// What is worth a line: a failure that is new or another one than before, or that it is over.
+    fn news(&mut self, what: &'static str, failure: Option<String>) -> Option<String> {
+        let Some(text) = failure else {
+            return self.0.remove(what).map(|_| format!("{what}: works again"));
+        };
+        let before = self.0.insert(what, text.clone());
+        (before.as_ref() != Some(&text)).then_some(text)
+    }
+}
+
 /// Puts text into a field that ends in zeros, cut at a character's boundary where it is too long.
 fn put_text(field: &mut [u8], text: &str) {
     let mut end = text.len().min(field.len() - 1);
@@ -163,6 +173,26 @@ fn put_text(field: &mut [u8], text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lasting_failure_is_told_once_and_its_end_too() {
+        let mut troubles = Troubles::default();
+        let failure = |text: &str| Some(text.to_owned());
+        for (outcome, told) in [
+            (None, None),
+            (failure("no answer"), failure("no answer")),
+            (failure("no answer"), None),
+            (failure("refused"), failure("refused")),
+            (None, failure("reading: works again")),
+            (None, None),
+        ] {
+            assert_eq!(
+                troubles.news("reading", outcome.clone()),
+                told,
+                "{outcome:?}"
+            );
+        }
+    }
 
     #[test]
     fn long_text_is_cut_between_characters() {
