@@ -1,14 +1,13 @@
 //! The binary `underpass`.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, CheckArgs, Cli, Command, DetachArgs, LogFormat, NeighbourLimits,
+    self, AgentArgs, BeLiberal, CheckArgs, Cli, Command, DetachArgs, LogFormat, NeighbourLimits,
     OffloadMode, RoutesMode,
 };
 use underpass::config::{self, Config};
@@ -19,12 +18,16 @@ use underpass::{detach, inspect, stop, sysctl};
 use underpass_common::settings::Offload;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match cli::parse(std::env::args_os()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("underpass: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            // Help, or what is wrong with the command line.
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                eprintln!("underpass: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -39,6 +42,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Trace(args) => runtime()?.block_on(inspect::trace::run(&args)),
         Command::Check(args) => runtime()?.block_on(run_check(&args)),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
+        Command::Completions(args) => cli::completions(args.shell, &mut io::stdout().lock()),
+        Command::Man(args) => cli::man(args.out.as_deref(), &mut io::stdout().lock()),
     }
 }
 
@@ -116,6 +121,6 @@ fn start_log(format: LogFormat) {
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }
