@@ -135,7 +135,7 @@ fn the_preflight_finds_the_nodes_fit() -> Result<()> {
             let all = findings.as_array().context("no list")?;
             let found = all.iter().find(|one| one["name"] == name);
             ensure!(
-                found.is_some_and(|one| one["result"] != "fail"),
+                found.is_some_and(|one| one["outcome"] != "fail"),
                 "{findings}"
             );
         }

@@ -35,9 +35,9 @@ pub struct Finding {
     /// What was looked at.
     pub name: Cow<'static, str>,
     /// How it stands.
-    pub result: Outcome,
+    pub outcome: Outcome,
     /// What was found.
-    pub found: String,
+    pub detail: String,
     /// What to do about it; `null` where there is nothing to do.
     pub fix: Option<String>,
 }
@@ -55,36 +55,36 @@ pub enum Outcome {
 }
 
 impl Finding {
-    fn pass(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
-        Self::of(name, Outcome::Pass, found, None)
+    fn pass(name: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self::of(name, Outcome::Pass, detail, None)
     }
 
     fn warn(
         name: impl Into<Cow<'static, str>>,
-        found: impl Into<String>,
+        detail: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self::of(name, Outcome::Warn, found, Some(fix.into()))
+        Self::of(name, Outcome::Warn, detail, Some(fix.into()))
     }
 
     fn fail(
         name: impl Into<Cow<'static, str>>,
-        found: impl Into<String>,
+        detail: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self::of(name, Outcome::Fail, found, Some(fix.into()))
+        Self::of(name, Outcome::Fail, detail, Some(fix.into()))
     }
 
     fn of(
         name: impl Into<Cow<'static, str>>,
-        result: Outcome,
-        found: impl Into<String>,
+        outcome: Outcome,
+        detail: impl Into<String>,
         fix: Option<String>,
     ) -> Self {
         Self {
             name: name.into(),
-            result,
-            found: found.into(),
+            outcome,
+            detail: detail.into(),
             fix,
         }
     }
@@ -102,7 +102,7 @@ pub async fn run(args: &CheckArgs) -> Result<()> {
     })?;
     let failed = findings
         .iter()
-        .filter(|finding| finding.result == Outcome::Fail)
+        .filter(|finding| finding.outcome == Outcome::Fail)
         .count();
     if failed > 0 {
         bail!("{failed} of {} preconditions fail", findings.len());
@@ -125,18 +125,18 @@ fn show(findings: &[Finding], paint: Paint) -> String {
     const BELOW: &str = "      ";
     let mut screen = String::new();
     for finding in findings {
-        let (word, colour) = match finding.result {
+        let (word, colour) = match finding.outcome {
             Outcome::Pass => ("PASS", Colour::Green),
             Outcome::Warn => ("WARN", Colour::Yellow),
             Outcome::Fail => ("FAIL", Colour::Red),
         };
-        let text = fold(&format!("{}: {}", finding.name, finding.found), BELOW);
+        let text = fold(&format!("{}: {}", finding.name, finding.detail), BELOW);
         screen += &format!("{}  {text}\n", paint.paint(colour, word));
         if let Some(fix) = &finding.fix {
             screen += &format!("{BELOW}{}\n", fold(&format!("fix: {fix}"), "           "));
         }
     }
-    let count = |result| findings.iter().filter(|one| one.result == result).count();
+    let count = |outcome| findings.iter().filter(|one| one.outcome == outcome).count();
     screen += &format!(
         "\n{} pass, {} warn, {} fail\n",
         count(Outcome::Pass),

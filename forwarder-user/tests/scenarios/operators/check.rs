@@ -40,14 +40,17 @@ impl Said {
         Self::of(lab, lab.node(1), "unused", &more)
     }
 
-    /// Expects a result, and some words of what was found.
-    fn expect(&self, name: &str, result: &str, words: &str) -> Result<()> {
+    /// Expects an outcome, and some words of what was found.
+    fn expect(&self, name: &str, outcome: &str, words: &str) -> Result<()> {
         let findings = self.findings.as_array().context("no list")?;
         let found = findings.iter().find(|one| one["name"] == name);
         let found = found.with_context(|| format!("nobody looks at {name}"))?;
-        let told = found["found"].as_str().context("nothing found")?;
-        ensure!(found["result"] == result && told.contains(words), "{found}");
-        ensure!(found["fix"].is_null() == (result == "pass"), "{found}");
+        let told = found["detail"].as_str().context("nothing found")?;
+        ensure!(
+            found["outcome"] == outcome && told.contains(words),
+            "{found}"
+        );
+        ensure!(found["fix"].is_null() == (outcome == "pass"), "{found}");
         Ok(())
     }
 }

@@ -94,8 +94,8 @@ fn judge(cases: &[Case]) {
         let mut facts = fit();
         change(&mut facts);
         let finding = finding(&facts, name);
-        assert_eq!(finding.result, *result, "{finding:?}");
-        assert!(finding.found.contains(words), "{finding:?}");
+        assert_eq!(finding.outcome, *result, "{finding:?}");
+        assert!(finding.detail.contains(words), "{finding:?}");
         let is_pass = *result == Outcome::Pass;
         let fix = finding.fix.as_deref();
         assert_eq!(fix.is_none_or(str::is_empty), is_pass, "{finding:?}");
@@ -117,7 +117,11 @@ fn a_fit_machine_passes_everywhere() {
     let findings = findings(&fit());
     assert!(findings.len() > 20, "{findings:?}");
     for finding in &findings {
-        assert_eq!((finding.result, &finding.fix), (Pass, &None), "{finding:?}");
+        assert_eq!(
+            (finding.outcome, &finding.fix),
+            (Pass, &None),
+            "{finding:?}"
+        );
     }
     let mut names: Vec<_> = findings.iter().map(|finding| &finding.name).collect();
     names.sort();
@@ -326,8 +330,8 @@ fn the_screen_keeps_its_width_and_the_json_its_form() {
     let json = serde_json::to_value(&findings).unwrap();
     let expected = serde_json::json!({
         "name": "kernel",
-        "result": "fail",
-        "found": "5.10.0-32-amd64; 5.12 is the oldest that can work",
+        "outcome": "fail",
+        "detail": "5.10.0-32-amd64; 5.12 is the oldest that can work",
         "fix": "boot a newer kernel, best 6.6 or later",
     });
     assert_eq!(json[0], expected);
