@@ -44,7 +44,8 @@ the file are the options' names:
     offload: confirmed
     cluster-cidr: [10.244.0.0/16, fd00:244::/48]
 
-An empty variable counts as one that is not set.";
+An empty variable counts as one that is not set. NODE_NAME, as UNDERPASS_NODE_NAME was called before, counts where \
+that one is not set.";
 
 /// What `underpass` can do.
 #[derive(Debug, Subcommand)]

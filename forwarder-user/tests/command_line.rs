@@ -13,7 +13,8 @@ use underpass_bench::skip;
 fn underpass() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_underpass"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("UNDERPASS_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("UNDERPASS_") || text == "NODE_NAME" {
             command.env_remove(name);
         }
     }

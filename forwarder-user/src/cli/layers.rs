@@ -1,4 +1,5 @@
-//! The agent's options from the command line, the environment and a file.
+//! The agent's options from the command line, the environment and a file; those that `check` shares with it, from the
+//! first two.
 //!
 //! All three have one definition, the command line's: a value of the file becomes the default of its option,
 //! which clap then reads as if it had stood there always.
@@ -20,10 +21,14 @@ use super::file::{self, Entry};
 
 /// The subcommand that takes a file.
 const AGENT: &str = "agent";
-/// The option that names it.
+/// The one that is told what an agent would be, by the same variables.
+const CHECK: &str = "check";
+/// The option that names the file.
 const CONFIG: &str = "config";
+/// Variables by their names, and what each was called before: manifests that set that are still in use.
+const FORMER: [(&str, &str); 1] = [("UNDERPASS_NODE_NAME", "NODE_NAME")];
 
-/// What the words ask for; of the agent, the environment and the file of `--config` as well.
+/// What the words ask for; of the agent, the environment and the file of `--config` as well, of `check` the environment.
 ///
 /// # Errors
 /// A [`clap::Error`] where the words are wrong or ask for help; another one where a variable or the file is
@@ -41,29 +46,29 @@ fn parse_in(
     // What is wrong with the words is told below, once everything has been read.
     let lenient = command.clone().ignore_errors(true);
     let seen = lenient.try_get_matches_from(&words)?;
-    if let Some((AGENT, on_line)) = seen.subcommand() {
+    if let Some((of @ (AGENT | CHECK), on_line)) = seen.subcommand() {
         // An empty variable counts as one that is not set.
         let environment = |name: &OsStr| environment(name).filter(|value| !value.is_empty());
-        command = put_behind(command, on_line, environment)?;
+        command = put_behind(command, of, on_line, environment)?;
     }
     Ok(Cli::from_arg_matches(
         &command.try_get_matches_from(&words)?,
     )?)
 }
 
-/// What the file may set: the agent's own options, and those that go with every subcommand.
-pub(super) fn settings(command: &Command) -> Vec<&Arg> {
+/// What may be set elsewhere: the subcommand's own options, and those that go with every subcommand.
+fn settings<'a>(command: &'a Command, of: &str) -> Vec<&'a Arg> {
     let global = command.get_arguments().filter(|arg| arg.is_global_set());
-    let own = agent(command).get_arguments();
+    let own = subcommand(command, of).get_arguments();
     own.chain(global)
         .filter(|arg| arg.get_id() != CONFIG && arg.get_long().is_some_and(|long| long != "help"))
         .collect()
 }
 
-pub(super) fn agent(command: &Command) -> &Command {
+fn subcommand<'a>(command: &'a Command, name: &str) -> &'a Command {
     command
-        .find_subcommand(AGENT)
-        .expect("the command line has a subcommand agent")
+        .find_subcommand(name)
+        .expect("the command line has this subcommand")
 }
 
 /// A value that is given elsewhere than on the command line.
@@ -78,6 +83,7 @@ struct Given {
 /// The command line with environment and file behind it.
 fn put_behind(
     mut command: Command,
+    of: &str,
     on_line: &ArgMatches,
     environment: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<Command> {
@@ -86,24 +92,25 @@ fn put_behind(
         .filter(|id| on_line.value_source(id) == Some(ValueSource::CommandLine))
         .map(str::to_owned)
         .collect();
-    let named = on_line.get_one::<PathBuf>(CONFIG).cloned();
-    let named = named.filter(|_| taken.contains(CONFIG));
-    let config = named.or_else(|| environment("UNDERPASS_CONFIG".as_ref()).map(PathBuf::from));
+    let config = match of {
+        AGENT => config(on_line, &environment),
+        _ => None,
+    };
     let layers = [
-        from_environment(&command, environment)?,
+        from_environment(&command, of, environment)?,
         config.map_or(Ok(Vec::new()), |path| from_file(&command, &path))?,
     ];
-    for id in known(&command) {
-        command = change(command, &id, |arg| arg.env(Resettable::Reset));
+    for id in known(&command, of) {
+        command = change(command, of, &id, |arg| arg.env(Resettable::Reset));
     }
     for layer in layers {
-        check(&command, &layer)?;
+        check(&command, of, &layer)?;
         let free = |given: &Given| {
-            !taken.contains(&given.id) && rivals(&command, &given.id).is_disjoint(&taken)
+            !taken.contains(&given.id) && rivals(&command, of, &given.id).is_disjoint(&taken)
         };
         let layer: Vec<Given> = layer.into_iter().filter(free).collect();
         for Given { id, values, .. } in layer {
-            command = change(command, &id, |arg| {
+            command = change(command, of, &id, |arg| {
                 arg.default_values(values).required(false)
             });
             taken.insert(id);
@@ -112,22 +119,40 @@ fn put_behind(
     Ok(command)
 }
 
-fn known(command: &Command) -> Vec<String> {
-    let ids = settings(command)
+/// Where the agent's file is; `None`: there is none.
+fn config(
+    on_line: &ArgMatches,
+    environment: impl Fn(&OsStr) -> Option<OsString>,
+) -> Option<PathBuf> {
+    let is_named = on_line.value_source(CONFIG) == Some(ValueSource::CommandLine);
+    let named = on_line.get_one::<PathBuf>(CONFIG).filter(|_| is_named);
+    let by_variable = || environment("UNDERPASS_CONFIG".as_ref()).map(PathBuf::from);
+    named.cloned().or_else(by_variable)
+}
+
+fn known(command: &Command, of: &str) -> Vec<String> {
+    let ids = settings(command, of)
         .into_iter()
         .map(|arg| arg.get_id().to_string());
-    ids.chain([CONFIG.to_owned()]).collect()
+    ids.chain((of == AGENT).then(|| CONFIG.to_owned()))
+        .collect()
 }
 
 fn from_environment(
     command: &Command,
+    of: &str,
     environment: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<Vec<Given>> {
+    let set = |name: &OsStr| Some((name.to_owned(), environment(name)?));
+    let former = |name: &OsStr| {
+        let (_, before) = FORMER.iter().find(|(now, _)| *now == name)?;
+        set(before.as_ref())
+    };
     let mut layer = Vec::new();
-    for arg in settings(command) {
+    for arg in settings(command, of) {
         let Some((name, value)) = arg
             .get_env()
-            .and_then(|name| Some((name, environment(name)?)))
+            .and_then(|name| set(name).or_else(|| former(name)))
         else {
             continue;
         };
@@ -145,7 +170,7 @@ fn from_environment(
 }
 
 fn from_file(command: &Command, path: &Path) -> Result<Vec<Given>> {
-    let settings = settings(command);
+    let settings = settings(command, AGENT);
     let mut layer = Vec::new();
     for Entry { key, values, line } in file::read(path)? {
         let place = format!("{}:{line}: {key}", path.display());
@@ -162,11 +187,11 @@ fn from_file(command: &Command, path: &Path) -> Result<Vec<Given>> {
 }
 
 /// Refuses values that their options do not take, and options that cannot be together.
-fn check(command: &Command, layer: &[Given]) -> Result<()> {
-    let bare = bare(command);
+fn check(command: &Command, of: &str, layer: &[Given]) -> Result<()> {
+    let bare = bare(command, of);
     for (number, given) in layer.iter().enumerate() {
         check_values(&bare, given).map_err(|error| anyhow!("{}: {error}", given.place))?;
-        let rivals = rivals(command, &given.id);
+        let rivals = rivals(command, of, &given.id);
         if let Some(rival) = layer[..number]
             .iter()
             .find(|before| rivals.contains(&before.id))
@@ -177,8 +202,8 @@ fn check(command: &Command, layer: &[Given]) -> Result<()> {
     Ok(())
 }
 
-/// The agent's options, each by itself: nothing is required, nothing excludes another.
-fn bare(command: &Command) -> Command {
+/// The subcommand's options, each by itself: nothing is required, nothing excludes another.
+fn bare(command: &Command, of: &str) -> Command {
     let alone = |arg: &Arg| {
         let mut alone = Arg::new(arg.get_id().clone())
             .long(arg.get_long().unwrap_or_default().to_owned())
@@ -189,8 +214,8 @@ fn bare(command: &Command) -> Command {
         }
         alone
     };
-    let empty = Command::new(AGENT).no_binary_name(true);
-    settings(command)
+    let empty = Command::new(of.to_owned()).no_binary_name(true);
+    settings(command, of)
         .into_iter()
         .map(alone)
         .fold(empty, Command::arg)
@@ -235,7 +260,7 @@ fn nearest(command: &Command, key: &str) -> String {
     if key == CONFIG {
         return ": a file names no other".to_owned();
     }
-    let error = bare(command)
+    let error = bare(command, AGENT)
         .try_get_matches_from([format!("--{key}=x")])
         .err();
     let suggested = error
@@ -250,14 +275,14 @@ fn nearest(command: &Command, key: &str) -> String {
 }
 
 /// Options that cannot be together with this one, by id.
-fn rivals(command: &Command, id: &str) -> BTreeSet<String> {
-    let agent = agent(command);
+fn rivals(command: &Command, of: &str, id: &str) -> BTreeSet<String> {
+    let subcommand = subcommand(command, of);
     let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for arg in agent.get_arguments() {
-        let others = agent.get_arg_conflicts_with(arg).into_iter();
+    for arg in subcommand.get_arguments() {
+        let others = subcommand.get_arg_conflicts_with(arg).into_iter();
         pairs.extend(others.map(|other| (arg.get_id().as_str(), other.get_id().as_str())));
     }
-    for group in agent
+    for group in subcommand
         .get_groups()
         .filter(|group| !(**group).clone().is_multiple())
     {
@@ -275,12 +300,12 @@ fn rivals(command: &Command, id: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Changes one of the agent's options, by id.
-fn change(command: Command, id: &str, how: impl FnOnce(Arg) -> Arg) -> Command {
+/// Changes one of the subcommand's options, by id.
+fn change(command: Command, of: &str, id: &str, how: impl FnOnce(Arg) -> Arg) -> Command {
     if command.get_arguments().any(|arg| arg.get_id() == id) {
         return command.mut_arg(id, how);
     }
-    command.mut_subcommand(AGENT, |agent| agent.mut_arg(id, how))
+    command.mut_subcommand(of, |subcommand| subcommand.mut_arg(id, how))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub read: ReadArgs,
     /// This node's name, as the cluster knows it; without it the Node with an address of this machine
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    #[arg(long, value_name = "NAME", env = "UNDERPASS_NODE_NAME")]
     pub node_name: Option<String>,
     /// Nodes from a file. Without this and --kubeconfig: from the maps of an agent that ran here, else,
     /// in a pod, from the Kubernetes API

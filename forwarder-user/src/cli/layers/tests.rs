@@ -3,9 +3,9 @@
 use std::fs;
 
 use super::*;
-use crate::cli::{AgentArgs, OffloadMode, RoutesMode};
+use crate::cli::{self, AgentArgs, CheckArgs, OffloadMode, RoutesMode};
 
-/// An agent's start: its words, its variables, its file.
+/// A start of the agent, or of the check: its words, its variables, its file.
 #[derive(Default)]
 struct Start {
     words: Vec<&'static str>,
@@ -15,9 +15,23 @@ struct Start {
 
 impl Start {
     fn parse(&self) -> Result<AgentArgs, String> {
+        match self.subcommand(AGENT)? {
+            cli::Command::Agent(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(&self) -> Result<CheckArgs, String> {
+        match self.subcommand(CHECK)? {
+            cli::Command::Check(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn subcommand(&self, name: &str) -> Result<cli::Command, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.yaml");
-        let mut words: Vec<OsString> = vec!["underpass".into(), "agent".into()];
+        let mut words: Vec<OsString> = vec!["underpass".into(), name.into()];
         words.extend(self.words.iter().map(OsString::from));
         if let Some(text) = self.file {
             fs::write(&path, text).unwrap();
@@ -30,10 +44,7 @@ impl Start {
         };
         let parsed = parse_in(words, environment)
             .map_err(|error| format!("{error:#}").replace(path.to_str().unwrap(), "agent.yaml"))?;
-        match parsed.command {
-            super::super::Command::Agent(args) => Ok(*args),
-            other => panic!("{other:?}"),
-        }
+        Ok(parsed.command)
     }
 
     fn error(&self) -> String {
@@ -58,6 +69,62 @@ fn an_option_goes_before_the_environment_the_environment_before_the_file() {
     start.words.pop();
     start.variables = vec![("UNDERPASS_MAX_FLOWS", "")];
     assert_eq!(flows(&start), 1, "an empty variable is none");
+}
+
+#[test]
+fn the_former_name_of_a_variable_counts_where_the_present_one_does_not() {
+    let node_name = |variables: &[(&'static str, &'static str)]| {
+        let start = Start {
+            variables: variables.to_vec(),
+            file: Some("node-name: by-file\n"),
+            ..Start::default()
+        };
+        start.parse().unwrap().node_name
+    };
+    let (present, former) = ("UNDERPASS_NODE_NAME", "NODE_NAME");
+    assert_eq!(node_name(&[(former, "before")]), "before");
+    assert_eq!(node_name(&[(former, "before"), (present, "now")]), "now");
+    assert_eq!(node_name(&[(former, "before"), (present, "")]), "before");
+    assert_eq!(node_name(&[(former, "")]), "by-file");
+    let mut start = Start {
+        variables: vec![(former, "before")],
+        ..Start::default()
+    };
+    assert_eq!(start.check().unwrap().node_name.as_deref(), Some("before"));
+    start.words.push("--node-name=on-line");
+    assert_eq!(start.parse().unwrap().node_name, "on-line");
+}
+
+#[test]
+fn a_check_is_told_by_the_agents_variables_and_an_option_goes_before_them() {
+    let mut start = Start {
+        variables: vec![
+            ("UNDERPASS_NODE_NAME", "a"),
+            ("UNDERPASS_IFACE", ""),
+            ("UNDERPASS_IFACE_REGEX", "ens.*"),
+            // Not for it.
+            ("UNDERPASS_CONFIG", "/nowhere/agent.yaml"),
+            ("UNDERPASS_MAX_FLOWS", "none"),
+        ],
+        ..Start::default()
+    };
+    let args = start.check().unwrap();
+    assert_eq!(args.node_name.as_deref(), Some("a"));
+    assert!(args.uplink.iface.is_none() && args.uplink.iface_regex.is_some());
+    start.words.push("--iface=eth0");
+    let args = start.check().unwrap();
+    assert_eq!(args.uplink.iface.as_deref(), Some("eth0"));
+    assert!(args.uplink.iface_regex.is_none());
+    let command = Cli::command();
+    for arg in settings(&command, CHECK) {
+        let variable = arg.get_env();
+        let of_agent = settings(&command, AGENT);
+        let same = of_agent.iter().find(|one| one.get_id() == arg.get_id());
+        assert!(
+            variable.is_none() || same.and_then(|one| one.get_env()) == variable,
+            "{arg}"
+        );
+    }
 }
 
 #[test]
@@ -205,7 +272,7 @@ fn what_is_missing_is_missing_everywhere() {
 #[test]
 fn every_option_has_its_variable_and_its_key() {
     let command = Cli::command();
-    let settings = settings(&command);
+    let settings = settings(&command, AGENT);
     assert!(settings.len() >= 15, "{}", settings.len());
     for arg in settings {
         let option = arg.get_long().unwrap();
@@ -222,7 +289,7 @@ fn the_sample_file_has_every_key_and_the_defaults() {
     let is_key = |line: &&str| !line.is_empty() && !line.starts_with("# ") && *line != "#";
     let lines: Vec<&str> = sample.lines().filter(is_key).collect();
     let command = Cli::command();
-    let settings = settings(&command);
+    let settings = settings(&command, AGENT);
     for arg in &settings {
         let begins = format!("{}:", arg.get_long().unwrap());
         let mut lines = lines.iter().map(|line| line.trim_start_matches('#'));
@@ -237,7 +304,7 @@ fn the_sample_file_has_every_key_and_the_defaults() {
         let path = dir.path().join("agent.yaml");
         fs::write(&path, format!("{key}: {value}\n")).unwrap();
         let layer = from_file(&command, &path).unwrap();
-        check(&command, &layer).unwrap();
+        check(&command, AGENT, &layer).unwrap();
     }
     assert_eq!(lines.len(), settings.len(), "{lines:?}");
     let start = Start {
