@@ -241,16 +241,9 @@ impl Attachments {
     }
 }
 
-/// Whether the program of a hook looks at what a device receives, else at what it sends.
-pub const fn is_ingress(hook: Hook) -> bool {
-    match hook {
-        Hook::FromPod | Hook::FromWire => true,
-        Hook::ToWire | Hook::ToPod => false,
-    }
-}
-
+/// Entrances look at what a device receives, exits at what it sends.
 const fn attach_type(hook: Hook) -> TcAttachType {
-    match is_ingress(hook) {
+    match hook.is_entrance() {
         true => TcAttachType::Ingress,
         false => TcAttachType::Egress,
     }

@@ -7,7 +7,6 @@ use std::os::fd::AsRawFd as _;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_info};
 use underpass_common::verdict::Hook;
 
-use super::attach::is_ingress;
 use super::bpf;
 
 /// More programs than these are not told of; the kernel takes no more than 64 at a hook
@@ -32,7 +31,7 @@ pub fn tcx(hook: Hook, ifindex: u32) -> io::Result<Vec<Attached>> {
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut attr = bpf::nothing_said();
     attr.query.__bindgen_anon_1.target_ifindex = ifindex;
-    attr.query.attach_type = match is_ingress(hook) {
+    attr.query.attach_type = match hook.is_entrance() {
         true => bpf_attach_type::BPF_TCX_INGRESS as u32,
         false => bpf_attach_type::BPF_TCX_EGRESS as u32,
     };

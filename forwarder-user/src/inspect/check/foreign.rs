@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use underpass_common::verdict::Hook;
 
 use super::facts::{Foreign, Port};
-use crate::datapath::attach::{FILTER_PRIORITY, is_ingress};
+use crate::datapath::attach::FILTER_PRIORITY;
 use crate::datapath::query::{self, Attached};
 use crate::datapath::{Pins, link_info};
 use crate::world::netlink::{Filter, Netlink};
@@ -37,7 +37,7 @@ pub async fn at(
             let ours = link_info::id(&pins.link(hook, port.ifindex)).ok();
             found.extend(place.programs(&attached, ours, query::program_name));
         }
-        let filters = netlink.filters(port.ifindex, is_ingress(hook)).await?;
+        let filters = netlink.filters(port.ifindex, hook.is_entrance()).await?;
         found.extend(place.filters(&filters));
     }
     Ok(found)

@@ -83,7 +83,7 @@ struct Sight {
 }
 
 async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
-    let (netlink, _events) = Netlink::connect()?;
+    let netlink = Netlink::to_ask()?;
     let kernel = netlink.read_all().await?;
     let is_chosen = args.uplink.is_given();
     let config = config(args, &netlink).await?;

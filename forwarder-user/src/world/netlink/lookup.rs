@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
 };
@@ -84,13 +84,7 @@ impl Netlink {
         let mut request = NeighbourMessage::default();
         request.header.family = decode::family(ip);
         request.header.ifindex = ifindex;
-        let address = match ip {
-            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
-            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
-        };
-        request
-            .attributes
-            .push(NeighbourAttribute::Destination(address));
+        request.attributes = vec![NeighbourAttribute::Destination(ip.into())];
         let answer = self.get(RouteNetlinkMessage::GetNeighbour(request)).await;
         let answer = or_none(answer, &[Errno::ENOENT, Errno::ENODEV])
             .with_context(|| format!("read the neighbour {ip}"))?;
@@ -110,20 +104,13 @@ fn question(packet: &Lookup) -> RouteMessage {
     header.address_family = decode::family(packet.to);
     header.destination_prefix_length = decode::host_prefix(packet.to);
     let attributes = &mut request.attributes;
-    attributes.push(RouteAttribute::Destination(address(packet.to)));
+    attributes.push(RouteAttribute::Destination(packet.to.into()));
     if let Some((source, ifindex)) = packet.from {
         header.source_prefix_length = decode::host_prefix(source);
-        attributes.push(RouteAttribute::Source(address(source)));
+        attributes.push(RouteAttribute::Source(source.into()));
         attributes.push(RouteAttribute::Iif(ifindex));
     }
     request
-}
-
-fn address(ip: IpAddr) -> RouteAddress {
-    match ip {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    }
 }
 
 fn found(answer: &RouteMessage, to: IpAddr) -> Found {
@@ -188,7 +175,7 @@ mod tests {
             "192.168.77.2".parse().unwrap(),
         );
         let oif = RouteAttribute::Oif(2);
-        let via = RouteAttribute::Gateway(address(gateway));
+        let via = RouteAttribute::Gateway(gateway.into());
         for (attributes, next_hop) in [(vec![oif.clone(), via], gateway), (vec![oif], to)] {
             let found = found(&answer(RouteType::Unicast, attributes), to);
             let expected = Found::Forwards {
