@@ -20,8 +20,8 @@ pub struct Agent {
     pub manages_routes: u8,
     /// A [`NodesSource`]; 0: not told.
     pub nodes_source: u8,
-    /// Always 0.
-    pub _pad: [u8; 6],
+    /// The agent's version: major, minor, patch; zeros: one of before this was told.
+    pub version: [u16; 3],
     /// This node's name, ended by zeros.
     pub node_name: [u8; 256],
     /// The newest error of the nodes' source, ended by zeros; empty: none.

@@ -1,14 +1,26 @@
 //! The command line.
 
+mod file;
+mod layers;
+mod looking;
+mod manual;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ipnet::IpNet;
 use regex::Regex;
 
+use crate::config::UplinkChoice;
 use crate::datapath::pins::DEFAULT_DIR;
 use crate::sysctl;
+
+pub use layers::parse;
+pub use looking::{CheckArgs, FlowFilter, FlowOrder, FlowsArgs, Protocol, StatusArgs, TraceArgs};
+use looking::{FLOWS_EXAMPLES, TRACE_EXAMPLES};
+pub use manual::{completions, man};
 
 /// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
 #[derive(Debug, Parser)]
@@ -22,23 +34,61 @@ pub struct Cli {
     pub proc_sys: PathBuf,
 }
 
+/// What `underpass agent --help` and its man page say last.
+const AGENT_HELP: &str = "\
+Every option can also be given by its environment variable or in the file that --config names. An option on the \
+command line goes before the environment, the environment before the file, the file before the default. The keys of \
+the file are the options' names:
+
+    node-name: node1
+    offload: confirmed
+    cluster-cidr: [10.244.0.0/16, fd00:244::/48]
+
+An empty variable counts as one that is not set. NODE_NAME, as UNDERPASS_NODE_NAME was called before, counts where \
+that one is not set.";
+
 /// What `underpass` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the node agent
+    #[command(after_long_help = AGENT_HELP)]
     Agent(Box<AgentArgs>),
     /// One screen: what works, what does not, what share of packets is fast
-    Status(ReadArgs),
+    Status(StatusArgs),
     /// The other nodes, and what became of each
     Peers(ReadArgs),
     /// The pods of this node: their veths, and what has been learned of them
     Pods(ReadArgs),
     /// The flows that the kernel has been seen to forward
+    #[command(after_long_help = FLOWS_EXAMPLES)]
     Flows(FlowsArgs),
-    /// Is this machine fit? Every precondition, with what to do about it
-    Check(ReadArgs),
+    /// What would become of a packet, step by step, and why
+    #[command(after_long_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
+    /// Is this machine fit? Every precondition, with what to do about it. Ends with 1 where one fails, else with 0
+    Check(Box<CheckArgs>),
     /// Take everything out again: programs, maps, routes, neighbours, sysctls
     Detach(DetachArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages: this one to standard output, or all of them into a directory
+    Man(ManArgs),
+}
+
+/// `underpass completions`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// `underpass man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// Write underpass.1 and a page for each subcommand here
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// Where the pins are.
@@ -68,17 +118,6 @@ pub struct ReadArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-}
-
-/// `underpass flows`.
-#[derive(Clone, Debug, Args)]
-pub struct FlowsArgs {
-    /// What all reading commands take.
-    #[command(flatten)]
-    pub read: ReadArgs,
-    /// Only flows with this pod or far end
-    #[arg(long, value_name = "IP")]
-    pub address: Option<IpAddr>,
 }
 
 /// `underpass detach`.
@@ -147,47 +186,66 @@ pub enum LogFormat {
 /// `underpass agent`.
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
+    /// Read settings from this file: YAML, its keys are the names of these options without the dashes in front
+    #[arg(long, value_name = "FILE", env = "UNDERPASS_CONFIG")]
+    pub config: Option<PathBuf>,
     /// This node's name, as the cluster knows it
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    #[arg(long, value_name = "NAME", env = "UNDERPASS_NODE_NAME")]
     pub node_name: String,
     /// Nodes from a file instead of the Kubernetes API: a List of Nodes, YAML or JSON
     /// (`kubectl get nodes -o yaml`); watched
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "UNDERPASS_NODES_FILE")]
     pub nodes_file: Option<PathBuf>,
     /// Reach the Kubernetes API with this kubeconfig. Without it: in a pod by the pod's ServiceAccount,
     /// elsewhere by the file in KUBECONFIG or ~/.kube/config
-    #[arg(long, value_name = "FILE", conflicts_with = "nodes_file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "nodes_file",
+        env = "UNDERPASS_KUBECONFIG"
+    )]
     pub kubeconfig: Option<PathBuf>,
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
     /// Take podCIDRs only within this block; may be given more than once, also as a list with commas.
     /// It binds its own family: without one of the other, podCIDRs of that may lie anywhere
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        value_delimiter = ',',
+        env = "UNDERPASS_CLUSTER_CIDR"
+    )]
     pub cluster_cidr: Vec<IpNet>,
     /// Which packets may take the fast path
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_OFFLOAD")]
     pub offload: OffloadMode,
     /// Who keeps the kernel's host-gw routes
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_ROUTES")]
     pub routes: RoutesMode,
     /// What to do about net.netfilter.nf_conntrack_tcp_be_liberal
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_TCP_BE_LIBERAL")]
     pub tcp_be_liberal: BeLiberal,
     /// What to do about net.ipv4.neigh.default.gc_thresh1 to 3, and the same of ipv6
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_NEIGHBOUR_LIMITS")]
     pub neighbour_limits: NeighbourLimits,
     /// Entries of the flow table
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 65_536,
+        env = "UNDERPASS_MAX_FLOWS"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_flows: u32,
     /// Where the pins go.
     #[command(flatten)]
     pub pins: PinArgs,
     /// Serve /healthz, /readyz and /metrics here
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", env = "UNDERPASS_LISTEN")]
     pub listen: Option<SocketAddr>,
     /// How log lines look; RUST_LOG chooses which
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_LOG_FORMAT")]
     pub log_format: LogFormat,
 }
 
@@ -197,14 +255,34 @@ pub struct AgentArgs {
 #[group(multiple = false)]
 pub struct UplinkArgs {
     /// Uplink by name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "UNDERPASS_IFACE")]
     pub iface: Option<String>,
     /// Uplink by a regular expression that its whole name matches
-    #[arg(long, value_name = "REGEX", value_parser = whole_name)]
+    #[arg(long, value_name = "REGEX", value_parser = whole_name, env = "UNDERPASS_IFACE_REGEX")]
     pub iface_regex: Option<Regex>,
     /// Uplink by which this address is reached
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", env = "UNDERPASS_IFACE_CAN_REACH")]
     pub iface_can_reach: Option<IpAddr>,
+}
+
+impl UplinkArgs {
+    /// Whether one was asked for.
+    pub fn is_given(&self) -> bool {
+        self.iface.is_some() || self.iface_regex.is_some() || self.iface_can_reach.is_some()
+    }
+
+    /// As the plan takes it.
+    pub fn choice(self) -> UplinkChoice {
+        match (self.iface, self.iface_regex, self.iface_can_reach) {
+            (Some(name), _, _) => UplinkChoice::Name(name),
+            (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),
+            (None, None, Some(target)) => UplinkChoice::Reach {
+                target,
+                ifindex: None,
+            },
+            (None, None, None) => UplinkChoice::Auto,
+        }
+    }
 }
 
 /// A regular expression that must match all of a name: `eth` is not to find `veth0`.

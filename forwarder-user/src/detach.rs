@@ -71,7 +71,7 @@ fn restore_sysctls(pins: &Pins, maps: &Maps) -> Result<()> {
 
 /// Routes and neighbours that carry our protocol number.
 async fn release_kernel_state() -> Result<()> {
-    let (netlink, _events) = Netlink::connect().context("cannot talk to the kernel by netlink")?;
+    let netlink = Netlink::to_ask().context("cannot talk to the kernel by netlink")?;
     let kernel = netlink.read_all().await?;
     let mut routes = 0;
     for route in kernel

@@ -1,17 +1,16 @@
 //! The binary `underpass`.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 use underpass::agent::{Agent, AgentOptions};
 use underpass::cli::{
-    AgentArgs, BeLiberal, Cli, Command, DetachArgs, LogFormat, NeighbourLimits, OffloadMode,
-    RoutesMode,
+    self, AgentArgs, BeLiberal, CheckArgs, Cli, Command, DetachArgs, LogFormat, NeighbourLimits,
+    OffloadMode, RoutesMode,
 };
-use underpass::config::{self, Config, UplinkChoice};
+use underpass::config::{self, Config};
 use underpass::datapath::Pins;
 use underpass::world::kubernetes::Access;
 use underpass::world::source::Choice;
@@ -19,12 +18,16 @@ use underpass::{detach, inspect, stop, sysctl};
 use underpass_common::settings::Offload;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match cli::parse(std::env::args_os()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("underpass: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            // Help, or what is wrong with the command line.
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                eprintln!("underpass: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -36,8 +39,11 @@ fn run(cli: Cli) -> Result<()> {
         Command::Peers(args) => inspect::peers::run(&args),
         Command::Pods(args) => inspect::pods::run(&args),
         Command::Flows(args) => inspect::flows::run(&args),
-        Command::Check(args) => inspect::check::run(&args),
+        Command::Trace(args) => runtime()?.block_on(inspect::trace::run(&args)),
+        Command::Check(args) => runtime()?.block_on(run_check(&args)),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
+        Command::Completions(args) => cli::completions(args.shell, &mut io::stdout().lock()),
+        Command::Man(args) => cli::man(args.out.as_deref(), &mut io::stdout().lock()),
     }
 }
 
@@ -70,9 +76,18 @@ fn run_agent(args: AgentArgs) -> Result<()> {
     })
 }
 
+async fn run_check(args: &CheckArgs) -> Result<()> {
+    inspect::check::run(args).await?;
+    stay(args.stay).await
+}
+
 async fn run_detach(args: DetachArgs) -> Result<()> {
     detach::detach(&Pins::new(args.pins.bpffs)).await?;
-    if args.stay {
+    stay(args.stay).await
+}
+
+async fn stay(wanted: bool) -> Result<()> {
+    if wanted {
         println!("staying until told to stop");
         stop::told()?.await;
     }
@@ -80,19 +95,10 @@ async fn run_detach(args: DetachArgs) -> Result<()> {
 }
 
 fn config(args: AgentArgs, nodes: &Choice) -> Config {
-    let uplink = args.uplink;
     Config {
         node_name: args.node_name,
         nodes_source: nodes.name(),
-        uplink: match (uplink.iface, uplink.iface_regex, uplink.iface_can_reach) {
-            (Some(name), _, _) => UplinkChoice::Name(name),
-            (None, Some(pattern), _) => UplinkChoice::Pattern(pattern),
-            (None, None, Some(address)) => UplinkChoice::Reach {
-                target: address,
-                ifindex: None,
-            },
-            (None, None, None) => UplinkChoice::Auto,
-        },
+        uplink: args.uplink.choice(),
         cluster_cidrs: args.cluster_cidr,
         offload: match args.offload {
             OffloadMode::Confirmed => Offload::Confirmed,
@@ -115,6 +121,6 @@ fn start_log(format: LogFormat) {
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }

@@ -54,7 +54,11 @@ pub fn look_in(dir: &Path) -> Result<()> {
 /// # Errors
 /// Where it cannot be read or is no number.
 pub fn read(key: &str) -> Result<Option<u64>> {
-    let text = match fs::read_to_string(path(key)) {
+    read_file(&path(key), key)
+}
+
+fn read_file(file: &Path, key: &str) -> Result<Option<u64>> {
+    let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("cannot read the sysctl {key}"))?,
     };
@@ -70,6 +74,19 @@ pub fn mtu_v6(interface: &str) -> Option<u32> {
     // Not by a key: a name may have dots.
     let file = dir().join("net/ipv6/conf").join(interface).join("mtu");
     fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// An interface's own reverse path filter: 0 none, 1 strict, 2 loose. `None`: there is no such interface.
+///
+/// # Errors
+/// As [`read`].
+pub fn rp_filter(interface: &str) -> Result<Option<u64>> {
+    // Not by a key: a name may have dots.
+    let file = dir()
+        .join("net/ipv4/conf")
+        .join(interface)
+        .join("rp_filter");
+    read_file(&file, &format!("net.ipv4.conf.{interface}.rp_filter"))
 }
 
 /// Writes a number.

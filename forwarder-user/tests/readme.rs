@@ -136,6 +136,9 @@ fn every_command_of_the_readme_works() {
             "underpass status" => assert!(output.contains("confirmed"), "{output}"),
             "underpass peers" => assert!(output.contains("node2"), "{output}"),
             "underpass pods" => assert!(output.contains("attached"), "{output}"),
+            one if one.starts_with("underpass trace ") => {
+                assert!(output.contains("`unconfirmed`"), "{output}");
+            }
             "underpass detach" => {
                 assert!(!reader.pins().exists(), "{output}");
                 // What README says after it looks into the maps again.

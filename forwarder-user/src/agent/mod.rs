@@ -9,6 +9,8 @@
 
 mod liberal;
 mod limits;
+mod look;
+mod peers;
 mod report;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use underpass_common::endpoint::Endpoint;
 
 use crate::apply::Applier;
@@ -34,13 +36,12 @@ use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
 use crate::stop;
-use crate::sysctl;
 use crate::world::World;
-use crate::world::kernel::LinkKind;
 use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use peers::PeerTeller;
 use report::Reporter;
 
 /// How often the kernel's state is read whole, should an event have been missed.
@@ -49,6 +50,10 @@ const RESYNC: Duration = Duration::from_secs(60);
 const ENDPOINTS: Duration = Duration::from_secs(1);
 /// How soon a failed attempt is repeated.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Names of what is done again and again, in the log.
+const FOLLOWING: &str = "following what the kernel reports";
+const READING: &str = "reading the kernel's network state";
 
 /// What the agent needs besides the plan's [`Config`].
 #[derive(Clone, Debug)]
@@ -76,6 +81,7 @@ pub struct Agent {
     world: World,
     applier: Applier,
     reporter: Reporter,
+    peers: PeerTeller,
     liberal: BeLiberal,
     limits: NeighbourLimits,
     /// Writes Events, where there is an API to write them to.
@@ -122,7 +128,9 @@ impl Agent {
         let before = loaded.maps.agent()?;
         let (netlink, events) = Netlink::connect()?;
         let kernel = netlink.read_all().await?;
-        let health = Arc::new(Health::default());
+        let event_failures = announcer.as_ref().map(Announcer::failures);
+        let health = Arc::new(Health::new(event_failures.unwrap_or_default()));
+        health.kernel_read(unix_now());
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
@@ -131,7 +139,13 @@ impl Agent {
         let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
         let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
         let applier = Applier::new(loaded, attachments, &config)?;
-        info!(node = config.node_name, offload = ?config.offload, "agent started");
+        info!(
+            node = config.node_name,
+            offload = ?config.offload,
+            nodes = config.nodes_source,
+            "agent {} started",
+            env!("CARGO_PKG_VERSION")
+        );
         Ok(Self {
             source,
             netlink,
@@ -142,6 +156,7 @@ impl Agent {
             },
             applier,
             reporter,
+            peers: PeerTeller::default(),
             liberal,
             limits,
             announcer,
@@ -184,38 +199,32 @@ impl Agent {
     }
 
     async fn absorb(&mut self, events: Vec<Event>) {
-        match self
-            .netlink
-            .absorb_batch(&mut self.world.kernel, events)
-            .await
-        {
-            Ok(absorbed) => {
-                if absorbed.changed {
-                    self.mark_due(Duration::ZERO);
-                }
-            }
-            Err(error) => {
-                warn!("what the kernel reported cannot be followed: {error:#}");
-                self.needs_resync = true;
-                self.mark_due(RETRY);
-            }
+        if events.contains(&Event::Overrun) {
+            self.health.overrun();
+        }
+        let absorbed = self.netlink.absorb_batch(&mut self.world.kernel, events);
+        match self.reporter.tried(FOLLOWING, absorbed.await) {
+            Some(absorbed) if absorbed.changed => self.mark_due(Duration::ZERO),
+            Some(_) => {}
+            None => self.resync_soon(),
         }
     }
 
+    fn resync_soon(&mut self) {
+        self.needs_resync = true;
+        self.mark_due(RETRY);
+    }
+
     async fn resync(&mut self) {
-        match self.netlink.read_all().await {
-            Ok(kernel) => {
-                self.world.kernel = kernel;
-                self.needs_resync = false;
-                self.applier.forget_what_was_written();
-                self.mark_due(Duration::ZERO);
-            }
-            Err(error) => {
-                warn!("the kernel's network state cannot be read: {error:#}");
-                self.needs_resync = true;
-                self.mark_due(RETRY);
-            }
-        }
+        let read = self.netlink.read_all().await;
+        let Some(kernel) = self.reporter.tried(READING, read) else {
+            return self.resync_soon();
+        };
+        self.world.kernel = kernel;
+        self.needs_resync = false;
+        self.health.kernel_read(unix_now());
+        self.applier.forget_what_was_written();
+        self.mark_due(Duration::ZERO);
     }
 
     /// Reads the nodes; where that fails the last good ones stay.
@@ -239,61 +248,12 @@ impl Agent {
         self.write_record();
     }
 
-    /// Notes that the source is still there, where it gives a sign of life.
-    fn look_at_source(&mut self) {
-        let heard = self.source.heard_unix_s();
-        if self.world.nodes.is_some()
-            && let Some(heard) = heard
-            && self.reporter.nodes_heard(heard)
-        {
-            self.write_record();
-        }
-    }
-
-    /// An address that moved to another veth, or is gone, must not be reached by a cached way out.
-    fn look_at_endpoints(&mut self) {
-        let endpoints = match self.applier.endpoints() {
-            Ok(endpoints) => endpoints,
-            Err(error) => return warn!("endpoints cannot be read: {error:#}"),
-        };
-        let moved = self
-            .known_endpoints
-            .iter()
-            .any(|(address, known)| endpoints.get(address) != Some(known));
-        if moved {
-            debug!("an endpoint has changed");
-            self.applier.bump_generation();
-        }
-        if moved || endpoints.len() != self.known_endpoints.len() {
-            self.mark_due(Duration::ZERO);
-        }
-        self.known_endpoints = endpoints;
-    }
-
-    /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that
-    /// much goes through; a pod's own veth has to wait for the next resync.
-    fn look_at_mtus(&mut self) {
-        let uplink = self.reporter.uplink();
-        let links = self.world.kernel.links.values_mut();
-        let mut changed = false;
-        for link in links.filter(|link| link.kind == LinkKind::Bridge || link.ifindex == uplink) {
-            let now = sysctl::mtu_v6(&link.name);
-            if link.mtu_v6 != now {
-                debug!(link = link.name, ?now, "the MTU for IPv6 has changed");
-                link.mtu_v6 = now;
-                changed = true;
-            }
-        }
-        if changed {
-            self.mark_due(Duration::ZERO);
-        }
-    }
-
     async fn reconcile(&mut self) {
         self.due = None;
         if self.needs_resync {
             return self.resync().await;
         }
+        let began = Instant::now();
         self.resolve_uplink().await;
         let Some(plan) = plan(&self.config, &self.world) else {
             return self.write_record();
@@ -304,14 +264,16 @@ impl Agent {
             let nodes = self.world.nodes.as_ref().map_or(0, Vec::len);
             announcer.tell(notices(&plan, &self.config.node_name), nodes);
         }
-        match self
+        let applied = self
             .applier
             .apply(&self.netlink, &self.world.kernel, &plan)
-            .await
-        {
+            .await;
+        self.health.took(began.elapsed());
+        match applied {
             Ok(()) => {
                 self.health.reconciled();
                 self.reporter.applied();
+                self.health.neighbours_lost(self.peers.tell(&plan));
             }
             Err(error) => {
                 self.health.failed();
@@ -328,17 +290,19 @@ impl Agent {
     /// What `status` shows of the agent.
     fn write_record(&mut self) {
         let record = self.reporter.record();
-        if let Err(error) = self.applier.write_record(&record) {
-            warn!("{error:#}");
-        }
+        let written = self.applier.write_record(&record);
+        self.reporter.tried("writing the map agent", written);
     }
 
     /// Asks the kernel anew by which interface it reaches the address of `--iface-can-reach`.
     async fn resolve_uplink(&mut self) {
         if let UplinkChoice::Reach { target, ifindex } = &mut self.config.uplink {
-            match self.netlink.route_to(*target).await {
-                Ok(found) => *ifindex = found,
-                Err(error) => warn!("{error:#}"),
+            let found = self.netlink.route_to(*target).await;
+            if let Some(found) = self
+                .reporter
+                .tried("asking for the way to --iface-can-reach", found)
+            {
+                *ifindex = found;
             }
         }
     }

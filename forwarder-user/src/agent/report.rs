@@ -1,6 +1,6 @@
 //! What the agent tells: log lines, each once, and its record for `underpass status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
 use underpass_common::agent::{Agent as Record, NodesSource};
@@ -15,6 +15,7 @@ pub struct Reporter {
     node_warnings: BTreeSet<String>,
     problems: BTreeSet<String>,
     apply_error: Option<String>,
+    troubles: Troubles,
 }
 
 impl Reporter {
@@ -36,7 +37,7 @@ impl Reporter {
                 uplink_ifindex: 0,
                 manages_routes: u8::from(config.routes == RoutesMode::Manage),
                 nodes_source: source as u8,
-                _pad: [0; 6],
+                version: version(),
                 node_name,
                 nodes_error: [0; 512],
             },
@@ -44,6 +45,7 @@ impl Reporter {
             node_warnings: BTreeSet::new(),
             problems: BTreeSet::new(),
             apply_error: None,
+            troubles: Troubles::default(),
         }
     }
 
@@ -98,6 +100,21 @@ impl Reporter {
         }
     }
 
+    /// How something went that is done again and again: a failure is told once, and that it is over.
+    pub fn tried<T>(&mut self, what: &'static str, outcome: Result<T, anyhow::Error>) -> Option<T> {
+        let failure = outcome
+            .as_ref()
+            .err()
+            .map(|error| format!("{what}: {error:#}"));
+        let is_over = failure.is_none();
+        match self.troubles.news(what, failure) {
+            Some(text) if is_over => info!("{text}"),
+            Some(text) => warn!("{text}"),
+            None => {}
+        }
+        outcome.ok()
+    }
+
     /// Interface index of the uplink in the newest record; 0: none.
     pub fn uplink(&self) -> u32 {
         self.record.uplink_ifindex
@@ -129,6 +146,31 @@ impl Reporter {
     }
 }
 
+/// Our own version, as Cargo has it.
+fn version() -> [u16; 3] {
+    let parts = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ];
+    parts.map(|part| part.parse().unwrap_or(0))
+}
+
+/// What has been told of things that fail.
+#[derive(Default)]
+struct Troubles(BTreeMap<&'static str, String>);
+
+impl Troubles {
+    /// What is worth a line: a failure that is new or another one than before, or that it is over.
+    fn news(&mut self, what: &'static str, failure: Option<String>) -> Option<String> {
+        let Some(text) = failure else {
+            return self.0.remove(what).map(|_| format!("{what}: works again"));
+        };
+        let before = self.0.insert(what, text.clone());
+        (before.as_ref() != Some(&text)).then_some(text)
+    }
+}
+
 /// Puts text into a field that ends in zeros, cut at a character's boundary where it is too long.
 fn put_text(field: &mut [u8], text: &str) {
     let mut end = text.len().min(field.len() - 1);
@@ -141,6 +183,26 @@ fn put_text(field: &mut [u8], text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lasting_failure_is_told_once_and_its_end_too() {
+        let mut troubles = Troubles::default();
+        let failure = |text: &str| Some(text.to_owned());
+        for (outcome, told) in [
+            (None, None),
+            (failure("no answer"), failure("no answer")),
+            (failure("no answer"), None),
+            (failure("refused"), failure("refused")),
+            (None, failure("reading: works again")),
+            (None, None),
+        ] {
+            assert_eq!(
+                troubles.news("reading", outcome.clone()),
+                told,
+                "{outcome:?}"
+            );
+        }
+    }
 
     #[test]
     fn long_text_is_cut_between_characters() {

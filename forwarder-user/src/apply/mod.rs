@@ -3,7 +3,7 @@
 mod failures;
 mod kernel;
 mod tables;
-mod tell;
+pub(crate) mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +25,7 @@ use crate::random;
 use crate::world::Kernel;
 use crate::world::netlink::Netlink;
 use failures::Failures;
+use tell::tell;
 
 /// The writer, and what it knows of what it wrote.
 pub struct Applier {
@@ -173,30 +174,34 @@ impl Applier {
 
     fn change_hooks(&mut self, changes: &Changes, kernel: &Kernel, failures: &mut Failures) {
         let name = |ifindex: &u32| kernel.links.get(ifindex).map(|link| link.name.as_str());
+        let mut detached = Vec::new();
         for attachment in &changes.detach {
             let (hook, ifindex) = *attachment;
             if failures.note(self.attachments.detach(hook, ifindex)) {
                 let device = name(&ifindex).unwrap_or("a device that is gone");
-                info!(device, program = hook.name(), "detached");
+                detached.push(format!("{} from {device}", hook.name()));
                 self.current.remove(attachment);
             }
         }
+        tell("detached", &detached);
+        let mut attached = Vec::new();
         for attachment in &changes.attach {
             let (hook, ifindex) = *attachment;
-            let attached = name(&ifindex)
+            let done = name(&ifindex)
                 .with_context(|| format!("the device with index {ifindex} is gone"))
                 .and_then(|name| {
                     let device = Device { ifindex, name };
                     self.attachments.attach(&mut self.ebpf, hook, device)?;
-                    info!(device = name, program = hook.name(), "attached");
+                    attached.push(format!("{} to {name}", hook.name()));
                     Ok(())
                 });
-            if failures.note(attached) {
+            if failures.note(done) {
                 self.current.insert(*attachment);
             } else {
                 self.mark_attach_failed(ifindex, failures);
             }
         }
+        tell("attached", &attached);
     }
 
     /// So that `underpass pods` does not claim what is not so.

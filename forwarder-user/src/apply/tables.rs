@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use tracing::debug;
 use underpass_common::route::Route;
 
 use super::failures::Failures;
@@ -49,13 +50,17 @@ impl Applier {
         };
         let elsewhere = "left to the kernel, which routes it elsewhere";
         tell(elsewhere, &prefixes(exceptions));
-        tell("route written", &prefixes(ways));
+        // The agent tells which node has come, by name.
+        for prefix in prefixes(ways) {
+            debug!("route written: {prefix}");
+        }
     }
 
     fn remove_routes(&mut self, prefixes: &[IpNet], failures: &mut Failures) {
         let failed = failures.note_all(self.maps.remove_routes(prefixes));
-        let done = prefixes.iter().filter(|prefix| !failed.contains(prefix));
-        tell("route removed", &done.collect::<Vec<_>>());
+        for prefix in prefixes.iter().filter(|prefix| !failed.contains(prefix)) {
+            debug!("route removed: {prefix}");
+        }
     }
 
     /// Writes what people see of the other nodes.

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 const FEW: usize = 8;
 
 /// Tells what was done to each of these.
-pub(super) fn tell<T: Display>(what: &str, of: &[T]) {
+pub(crate) fn tell<T: Display>(what: &str, of: &[T]) {
     match of {
         few if few.len() <= FEW => few.iter().for_each(|one| info!("{what}: {one}")),
         [first, .., last] => {

@@ -22,7 +22,7 @@ use super::{Pins, clsact, link_info, pins};
 
 /// Priority of our filters where there is no TCX. One of its own, so that no other filter is
 /// replaced; high, so that those of others run first and we see what they leave.
-const FILTER_PRIORITY: u16 = 0xc0de;
+pub const FILTER_PRIORITY: u16 = 0xc0de;
 /// Handle of our filters.
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
 
@@ -72,16 +72,28 @@ impl Attachments {
     /// # Errors
     /// Where the pins cannot be read.
     pub fn attached(&self) -> Result<BTreeSet<(Hook, u32)>> {
-        let mut attached = BTreeSet::new();
+        let attached = self.alive()?;
         for (hook, ifindex) in self.pinned()? {
-            if self.is_alive(hook, ifindex)? {
-                attached.insert((hook, ifindex));
-            } else {
+            if !attached.contains(&(hook, ifindex)) {
                 debug!(hook = hook.name(), ifindex, "its device is gone");
                 pins::remove_file(&self.pins.link(hook, ifindex))?;
             }
         }
         Ok(attached)
+    }
+
+    /// What is attached now. Changes nothing: for who only looks.
+    ///
+    /// # Errors
+    /// Where the pins cannot be read.
+    pub fn alive(&self) -> Result<BTreeSet<(Hook, u32)>> {
+        let mut alive = BTreeSet::new();
+        for (hook, ifindex) in self.pinned()? {
+            if self.is_alive(hook, ifindex)? {
+                alive.insert((hook, ifindex));
+            }
+        }
+        Ok(alive)
     }
 
     fn is_alive(&self, hook: Hook, ifindex: u32) -> Result<bool> {
@@ -229,10 +241,11 @@ impl Attachments {
     }
 }
 
+/// Entrances look at what a device receives, exits at what it sends.
 const fn attach_type(hook: Hook) -> TcAttachType {
-    match hook {
-        Hook::FromPod | Hook::FromWire => TcAttachType::Ingress,
-        Hook::ToWire | Hook::ToPod => TcAttachType::Egress,
+    match hook.is_entrance() {
+        true => TcAttachType::Ingress,
+        false => TcAttachType::Egress,
     }
 }
 

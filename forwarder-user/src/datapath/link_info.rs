@@ -14,6 +14,24 @@ use super::bpf;
 /// # Errors
 /// What the kernel answers to `BPF_OBJ_GET` or `BPF_OBJ_GET_INFO_BY_FD`.
 pub fn tcx_ifindex(pin: &Path) -> io::Result<Option<u32>> {
+    let info = info(pin)?;
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+        return Ok(None);
+    }
+    // SAFETY: the type says which member is set.
+    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
+    Ok((ifindex != 0).then_some(ifindex))
+}
+
+/// The kernel's number of a pinned link.
+///
+/// # Errors
+/// As [`tcx_ifindex`].
+pub fn id(pin: &Path) -> io::Result<u32> {
+    Ok(info(pin)?.id)
+}
+
+fn info(pin: &Path) -> io::Result<bpf_link_info> {
     let link = bpf::open_pin(pin)?;
     // SAFETY: a structure of integers, for which zeros are values.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
@@ -23,10 +41,5 @@ pub fn tcx_ifindex(pin: &Path) -> io::Result<Option<u32>> {
     attr.info.info = std::ptr::from_mut(&mut info) as u64;
     // SAFETY: the members that this command reads; `info` lives until it is done.
     unsafe { bpf::call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
-        return Ok(None);
-    }
-    // SAFETY: the type says which member is set.
-    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
-    Ok((ifindex != 0).then_some(ifindex))
+    Ok(info)
 }

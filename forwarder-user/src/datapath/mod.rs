@@ -7,6 +7,7 @@ pub mod link_info;
 pub mod load;
 pub mod maps;
 pub mod pins;
+pub mod query;
 
 pub use attach::Attachments;
 pub use load::{LoadOptions, Loaded, load};

@@ -10,6 +10,8 @@ mod notices;
 mod post;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -65,6 +67,7 @@ struct Standing {
 #[derive(Debug)]
 pub struct Announcer {
     standing: watch::Sender<Standing>,
+    failures: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -72,17 +75,25 @@ impl Announcer {
     /// An announcer for the agent on the node `own_name`.
     pub fn start(access: Access, own_name: &str, pace: Pace) -> Self {
         let (standing, news) = watch::channel(Standing::default());
+        let failures = Arc::new(AtomicU64::new(0));
         let teller = Teller {
             poster: Poster::new(access, own_name),
             pace,
             news,
             told: BTreeMap::new(),
             warned: false,
+            failures: Arc::clone(&failures),
         };
         Self {
             standing,
+            failures,
             task: tokio::spawn(teller.run()),
         }
+    }
+
+    /// How often an Event could not be written; it counts on.
+    pub fn failures(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failures)
     }
 
     /// Takes what stands now in the place of what stood before; `nodes`: how many nodes there are.
@@ -110,6 +121,7 @@ struct Teller {
     /// What has been told, and when.
     told: BTreeMap<Notice, Instant>,
     warned: bool,
+    failures: Arc<AtomicU64>,
 }
 
 impl Teller {
@@ -172,6 +184,7 @@ impl Teller {
                 format!("no answer in {:?}", self.pace.answer)
             }
         };
+        self.failures.fetch_add(1, Ordering::Relaxed);
         if !self.warned {
             warn!(
                 "no Event can be written about node {}: {failed}; `underpass status` tells the same",

@@ -1,6 +1,11 @@
 //! `underpass flows`: what the kernel has been seen to forward.
 
+mod choose;
+
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,8 +15,9 @@ use underpass_common::flow::{
 };
 use underpass_common::settings::Settings;
 
-use super::print::{self, interface, table};
-use crate::cli::FlowsArgs;
+use super::peers;
+use super::print::{self, grouped, interface, table};
+use crate::cli::{FlowOrder, FlowsArgs, Output};
 use crate::datapath::{Maps, Pins};
 
 /// A flow, seen from its pod.
@@ -48,20 +54,56 @@ pub struct DirectionReport {
     pub device: Option<String>,
 }
 
+/// Home, and everything from there on erased (ECMA-48).
+const CLEAR: &str = "\x1b[H\x1b[J";
+
 /// Runs `underpass flows`.
 ///
 /// # Errors
-/// Where the maps cannot be read.
+/// Where the maps cannot be read, or no peer is called as the filter says.
 pub fn run(args: &FlowsArgs) -> Result<()> {
-    let maps = super::open(&Pins::new(&args.read.pins.bpffs))?;
-    let mut flows = read(&maps)?;
-    if let Some(address) = args.address {
-        flows.retain(|flow| flow.pod == address || flow.remote == address);
+    let Some(seconds) = args.watch else {
+        return print::write(&block(args)?).map(drop);
+    };
+    let in_place = args.read.output == Output::Text && io::stdout().is_terminal();
+    let (mut before, between) = match in_place {
+        true => (CLEAR, CLEAR),
+        false => ("", "\n"),
+    };
+    while print::write(&format!("{before}{}", block(args)?))? {
+        before = between;
+        thread::sleep(Duration::from_secs(seconds));
     }
-    print::print(args.read.output, &flows, |flows| show(flows))
+    Ok(())
 }
 
-/// All flows, sorted by their ends.
+/// What is printed at once. The pins are opened each time: an agent may have put others there.
+fn block(args: &FlowsArgs) -> Result<String> {
+    let maps = super::open(&Pins::new(&args.read.pins.bpffs))?;
+    let mut flows = read(&maps)?;
+    let all = flows.len();
+    let peers = match args.only.peer {
+        Some(_) => peers::read(&maps)?,
+        None => Vec::new(),
+    };
+    let chosen = choose::Chosen::new(&args.only, &peers)?;
+    flows.retain(|flow| chosen.holds(flow));
+    choose::sort(&mut flows, args.sort);
+    let matching = flows.len();
+    flows.truncate(args.limit.map_or(matching, |limit| limit as usize));
+    print::form(args.read.output, &flows, |flows| {
+        match (flows.len(), matching, all) {
+            (0, 0, 1..) => format!("no such flow, of {}", grouped(all as u64)),
+            (shown, ..) if shown < matching => {
+                let [shown, matching] = [shown, matching].map(|count| grouped(count as u64));
+                format!("{}{shown} of {matching} flows", show(flows))
+            }
+            _ => show(flows),
+        }
+    })
+}
+
+/// All flows, in the usual order.
 ///
 /// # Errors
 /// Where the maps cannot be read.
@@ -72,8 +114,25 @@ pub fn read(maps: &Maps) -> Result<Vec<FlowReport>> {
         .iter()
         .map(|(key, flow)| report(key, flow, &settings))
         .collect();
-    flows.sort_by_key(|flow| (flow.pod, flow.remote, flow.pod_port, flow.remote_port));
+    choose::sort(&mut flows, FlowOrder::Pod);
     Ok(flows)
+}
+
+/// Protocol, pod and far end as they are shown.
+pub(super) fn named(key: &FlowKey<IpAddr>) -> [String; 3] {
+    ends(&report(key, &Flow::default(), &Settings::default()))
+}
+
+fn ends(flow: &FlowReport) -> [String; 3] {
+    [
+        flow.protocol.clone(),
+        SocketAddr::new(flow.pod, flow.pod_port).to_string(),
+        match (flow.remote_port, flow.asked_by) {
+            (Some(port), _) => SocketAddr::new(flow.remote, port).to_string(),
+            (None, Some("pod")) => format!("{} (asked)", flow.remote),
+            (None, _) => format!("{} (asks)", flow.remote),
+        },
+    ]
 }
 
 pub(super) fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) -> FlowReport {
@@ -121,14 +180,11 @@ pub fn show(flows: &[FlowReport]) -> String {
     table(
         ["PROTO", "POD", "FAR END", "FROM POD", "TO POD"],
         flows.iter().map(|flow| {
+            let [protocol, pod, far_end] = ends(flow);
             [
-                flow.protocol.clone(),
-                SocketAddr::new(flow.pod, flow.pod_port).to_string(),
-                match (flow.remote_port, flow.asked_by) {
-                    (Some(port), _) => SocketAddr::new(flow.remote, port).to_string(),
-                    (None, Some("pod")) => format!("{} (asked)", flow.remote),
-                    (None, _) => format!("{} (asks)", flow.remote),
-                },
+                protocol,
+                pod,
+                far_end,
                 way(&flow.egress),
                 way(&flow.ingress),
             ]

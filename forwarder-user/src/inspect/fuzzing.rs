@@ -13,7 +13,9 @@ use underpass_common::pod::{Pod, PodState};
 use underpass_common::settings::{Offload, Settings};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
+use super::paint::Paint;
 use super::status::{self, Status};
+use super::trace::{self, KernelWay, Question, Snapshot, Way};
 use super::{flows, peers, pods, print};
 use crate::fuzzing::Bytes;
 
@@ -26,9 +28,10 @@ pub(crate) fn run(input: &[u8]) {
         pods: pods_are_shown(&mut bytes),
         ..status_is_shown(&settings, &agent, counts(&mut bytes))
     };
-    assert!(!status::show(&status).is_empty());
+    assert_is_a_screen(&status::show(&status, Paint::PLAIN));
     assert_json(&status);
     flows_are_shown(&mut bytes, &settings);
+    a_trace_is_shown(&mut bytes, settings);
 }
 
 /// A count here and there.
@@ -69,9 +72,7 @@ fn status_is_shown(
     for cidr in &status.pod_cidrs {
         assert_is_prefix(cidr);
     }
-    let header = status::show(&status);
-    let lines = header.lines().take_while(|line| !line.is_empty());
-    assert_eq!(lines.count(), 8, "{header}");
+    assert_is_a_screen(&status::show(&status, Paint::PLAIN));
     if let Some(share) = status.traffic.fast_share {
         assert!((0.0..=1.0).contains(&share), "{share}");
     }
@@ -146,6 +147,52 @@ fn flows_are_shown(bytes: &mut Bytes<'_>, settings: &Settings) {
     assert_json(&shown);
 }
 
+/// The walk of a packet through all that, in either direction.
+fn a_trace_is_shown(bytes: &mut Bytes<'_>, settings: Settings) {
+    let flows = bytes.several(4, |bytes| (flow_key(bytes), bytes.plain()));
+    let prefix = |bytes: &mut Bytes<'_>| IpNet::new(address(bytes), bytes.byte() % 33);
+    let routes = bytes.several(4, |bytes| {
+        Some((prefix(bytes).ok()?.trunc(), bytes.plain()))
+    });
+    let asked = flows.first().map(|(key, _): &(FlowKey<IpAddr>, Flow)| *key);
+    let snapshot = Snapshot {
+        node: String::new(),
+        settings,
+        uplink: bytes.byte().into(),
+        attached: [(bytes.pick(&Hook::ALL), bytes.byte().into())].into(),
+        pods: [(bytes.byte().into(), bytes.plain())].into(),
+        endpoints: bytes
+            .several(3, |bytes| (address(bytes), bytes.plain()))
+            .into_iter()
+            .collect(),
+        routes: routes.into_iter().flatten().collect(),
+        peers: Vec::new(),
+        flows,
+        links: BTreeMap::new(),
+        veth_by_mac: bytes.flag().then(|| bytes.byte().into()),
+        kernel: KernelWay::Local,
+    };
+    let question = Question {
+        way: bytes.pick(&[Way::Out, Way::In]),
+        pod: asked.map(|key| key.pod),
+        remote: asked.map(|key| key.remote),
+        protocol: None,
+        pod_port: None,
+        remote_port: None,
+    };
+    let trace = trace::walk(&question, &snapshot);
+    // A packet goes somewhere, and where it is not fast that is said why.
+    assert_eq!(trace.result.road == "fast", trace.result.way_out.is_some());
+    assert_eq!(
+        trace.result.road == "kernel",
+        trace.result.to_be_fast.is_some()
+    );
+    assert!(trace.result.fast_flows <= trace.result.flows);
+    assert_fits_a_line(&trace.result.why);
+    assert!(!trace::show(&trace).is_empty());
+    assert_json(&trace);
+}
+
 /// Of either family, as the maps' readers hand it over.
 fn flow_key(bytes: &mut Bytes<'_>) -> FlowKey<IpAddr> {
     FlowKey {
@@ -173,6 +220,21 @@ fn assert_rows(table: &str, rows: usize) {
 
 fn assert_fits_a_line(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
+}
+
+/// Not wider than it may be, with a line for each thing that is always told.
+fn assert_is_a_screen(screen: &str) {
+    for line in screen.lines() {
+        assert!(line.chars().count() <= print::WIDTH, "{line:?}");
+    }
+    for label in [
+        "node ", "agent", "uplink", "pods in", "nodes", "packets", "peers", "pods ",
+    ] {
+        assert!(
+            screen.lines().any(|line| line.starts_with(label)),
+            "{label}"
+        );
+    }
 }
 
 fn assert_is_prefix(text: &str) {

@@ -7,11 +7,13 @@ pub mod check;
 pub mod flows;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub mod paint;
 pub mod peers;
 pub mod pods;
 pub mod print;
 mod room;
 pub mod status;
+pub mod trace;
 
 use anyhow::{Result, bail};
 use underpass_common::settings::LAYOUT_VERSION;

@@ -17,16 +17,42 @@ pub fn print<R: Serialize>(
     report: &R,
     text: impl FnOnce(&R) -> String,
 ) -> Result<()> {
+    write(&form(output, report, text)?).map(drop)
+}
+
+/// `report` in the form asked for, ended by a line feed.
+///
+/// # Errors
+/// Where it cannot be put into JSON, a defect.
+pub fn form<R: Serialize>(
+    output: Output,
+    report: &R,
+    text: impl FnOnce(&R) -> String,
+) -> Result<String> {
     let shown = match output {
         Output::Text => text(report).trim_end().to_owned(),
         Output::Json => {
             serde_json::to_string_pretty(report).context("cannot write the report as JSON")?
         }
     };
-    match writeln!(io::stdout(), "{shown}") {
-        // Whoever reads it has seen enough: `underpass status | head -3`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to the standard output"),
+    Ok(shown + "\n")
+}
+
+/// Writes to the standard output. False: whoever reads it has seen enough, as in
+/// `underpass status | head -3`.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write(text: &str) -> Result<bool> {
+    let mut output = io::stdout();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written
+            .map(|()| true)
+            .context("cannot write to the standard output"),
     }
 }
 
@@ -57,6 +83,33 @@ pub fn text(bytes: &[u8]) -> String {
         .position(|&byte| byte == 0)
         .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).replace(char::is_control, "\u{fffd}")
+}
+
+/// Columns of a screen.
+pub const WIDTH: usize = 80;
+
+/// Breaks a text so that no line is wider than [`WIDTH`] once `indent` stands before each, also before the
+/// first, which is left to the caller. A word that is wider than a line is cut.
+pub fn fold(text: &str, indent: &str) -> String {
+    let room = WIDTH - indent.chars().count();
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let wide: Vec<char> = word.chars().collect();
+        for (part, piece) in wide.chunks(room).enumerate() {
+            let blank = usize::from(part == 0 && used > 0);
+            if used + blank + piece.len() > room {
+                lines.push(String::new());
+                used = 0;
+            } else if blank == 1 {
+                used += 1;
+                lines.last_mut().expect("there is one").push(' ');
+            }
+            used += piece.len();
+            lines.last_mut().expect("there is one").extend(piece);
+        }
+    }
+    lines.join(&format!("\n{indent}"))
 }
 
 /// `1234567` as `1,234,567`.
@@ -102,6 +155,26 @@ mod tests {
         assert_eq!(text(b"full"), "full");
         assert_eq!(text(b""), "");
         assert_eq!(text(b"a\x1b[31m\nb\xff"), "a\u{fffd}[31m\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen_and_no_word_is_lost() {
+        let words = "some words of various lengths, ".repeat(9);
+        let long = "x".repeat(200);
+        let text = format!("{words}{long} end");
+        let folded = format!("    {}", fold(&text, "    "));
+        let lines: Vec<_> = folded.lines().collect();
+        assert!(lines.len() > 6);
+        for line in &lines {
+            assert!(
+                line.chars().count() <= WIDTH && line.starts_with("    "),
+                "{line:?}"
+            );
+        }
+        let letters = |text: &str| text.replace([' ', '\n'], "");
+        assert_eq!(letters(&folded), letters(&text));
+        assert_eq!(fold("short", "  "), "short");
+        assert_eq!(fold("", "  "), "");
     }
 
     #[test]

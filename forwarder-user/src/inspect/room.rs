@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::peers::{self, PeerReport};
-use crate::datapath::Pins;
+use super::peers::PeerReport;
 use crate::neighbour_limits::{Kernels, Limits, Table, entries};
 
 /// How many peers and pods the maps name.
@@ -15,21 +14,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What the pinned maps name; nothing where there are none.
-    pub(super) fn read(pins: &Pins) -> Self {
-        let Ok(maps) = super::open(pins) else {
-            return Self::default();
-        };
-        let pods = maps.pods().map_or(0, |pods| pods.len());
-        Self::of(&peers::read(&maps).unwrap_or_default(), pods)
+    pub(super) fn of(peers: &[PeerReport], pods: usize) -> Self {
+        let families = peers.iter().flat_map(|peer| &peer.families);
+        Self::of_addresses(families.filter_map(|family| family.address), pods)
     }
 
-    pub(super) fn of(peers: &[PeerReport], pods: usize) -> Self {
-        let families = || peers.iter().flat_map(|peer| &peer.families);
-        let addresses = || families().filter_map(|family| family.address);
+    /// Of peers with these addresses.
+    pub(super) fn of_addresses(addresses: impl Iterator<Item = IpAddr>, pods: usize) -> Self {
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
         Self {
-            peers_v4: addresses().filter(IpAddr::is_ipv4).count(),
-            peers_v6: addresses().filter(IpAddr::is_ipv6).count(),
+            peers_v4: v4.len(),
+            peers_v6: v6.len(),
             pods,
         }
     }

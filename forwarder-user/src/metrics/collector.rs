@@ -1,5 +1,6 @@
 //! The metrics, read from the maps at scrape time.
 
+mod of_loop;
 #[cfg(test)]
 mod tests;
 
@@ -7,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use prometheus_client::collector::Collector;
@@ -15,15 +15,17 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use underpass_common::agent::Agent;
+use underpass_common::agent::{Agent, NodesSource};
 use underpass_common::endpoint::Endpoint;
 use underpass_common::peer::{Peer, PeerName, PeerState, Refusal};
 use underpass_common::pod::{Pod, PodState};
 use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::Health;
+use crate::datapath::maps::{Fill, fills};
 use crate::datapath::{Maps, Pins};
 use crate::plan::peer_name;
+use of_loop::encode_loop;
 
 /// Nodes that are told by name.
 const MOST_NAMED: usize = 20;
@@ -38,10 +40,21 @@ pub(super) struct MapsCollector {
 impl Collector for MapsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         encode_loop(&mut encoder, &self.health)?;
-        match Reading::take(&self.pins) {
+        let reading = Reading::take(&self.pins);
+        let readable = (
+            "underpass_maps_readable",
+            "0 while the maps cannot be read, and all that is read from them is missing here",
+        );
+        gauge(
+            &mut encoder,
+            readable.0,
+            readable.1,
+            i64::from(reading.is_ok()),
+        )?;
+        match reading {
             Ok(reading) => reading.encode(&mut encoder),
             Err(error) => {
-                tracing::warn!("metrics of the maps are missing: {error:#}");
+                tracing::debug!("metrics of the maps are missing: {error:#}");
                 Ok(())
             }
         }
@@ -56,6 +69,7 @@ struct Reading {
     pods: BTreeMap<u32, Pod>,
     endpoints: BTreeMap<IpAddr, Endpoint>,
     agent: Agent,
+    fills: Vec<Fill>,
 }
 
 impl Reading {
@@ -67,6 +81,7 @@ impl Reading {
             pods: maps.pods()?,
             endpoints: maps.endpoints()?,
             agent: maps.agent()?,
+            fills: fills(pins)?,
         })
     }
 
@@ -83,38 +98,9 @@ impl Reading {
             "Pod addresses of this node that have been learned",
             self.endpoints.len() as i64,
         )?;
-        encode_agent(encoder, &self.agent)
+        encode_agent(encoder, &self.agent)?;
+        encode_fills(encoder, &self.fills)
     }
-}
-
-fn encode_loop(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
-    gauges(
-        encoder,
-        "underpass_build_info",
-        "Always 1",
-        [([("version", env!("CARGO_PKG_VERSION"))], 1)],
-    )?;
-    for (name, help, value) in [
-        (
-            "underpass_reconciliations",
-            "Times that the loop applied what it wanted",
-            &health.reconciled,
-        ),
-        (
-            "underpass_reconciliation_failures",
-            "Times that the loop could not",
-            &health.failed,
-        ),
-    ] {
-        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value.load(Ordering::Relaxed)).encode(metric)?;
-    }
-    gauge(
-        encoder,
-        "underpass_reconciliation_failing",
-        "1 while the newest reconciliation has failed",
-        i64::from(health.failing.load(Ordering::Relaxed)),
-    )
 }
 
 fn encode_verdicts(
@@ -266,15 +252,49 @@ fn encode_pods(
 fn encode_agent(encoder: &mut DescriptorEncoder<'_>, agent: &Agent) -> Result<(), fmt::Error> {
     gauge(
         encoder,
+        "underpass_agent_start_timestamp_seconds",
+        "When this agent started, in seconds since 1970",
+        agent.started_unix_s as i64,
+    )?;
+    gauge(
+        encoder,
         "underpass_nodes_read_timestamp_seconds",
         "When the nodes were last read without an error, in seconds since 1970",
         agent.nodes_read_unix_s as i64,
+    )?;
+    let source = NodesSource::ALL
+        .into_iter()
+        .find(|source| *source as u8 == agent.nodes_source);
+    gauges(
+        encoder,
+        "underpass_nodes_source_info",
+        "Always 1: where the nodes come from; a file says nothing between its changes",
+        source.map(|source| ([("source", source.name())], 1)),
     )?;
     gauge(
         encoder,
         "underpass_nodes_source_failing",
         "1 while the nodes cannot be read",
         i64::from(agent.nodes_error[0] != 0),
+    )
+}
+
+fn encode_fills(encoder: &mut DescriptorEncoder<'_>, fills: &[Fill]) -> Result<(), fmt::Error> {
+    let entries = fills.iter().map(|fill| ([("map", fill.map)], fill.entries));
+    gauges(
+        encoder,
+        "underpass_map_entries",
+        "Entries of the BPF maps; a full flows map drops the oldest, the others refuse more",
+        entries.map(|(labels, entries)| (labels, i64::from(entries))),
+    )?;
+    let capacities = fills
+        .iter()
+        .map(|fill| ([("map", fill.map)], fill.capacity));
+    gauges(
+        encoder,
+        "underpass_map_capacity_entries",
+        "Entries that the BPF maps have room for",
+        capacities.map(|(labels, capacity)| (labels, i64::from(capacity))),
     )
 }
 

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
+use tokio::task::spawn_blocking;
 
-use super::Health;
 use super::collector::MapsCollector;
+use super::{Health, exposition};
 use crate::datapath::Pins;
 
 struct Served {
@@ -58,21 +59,36 @@ async fn readyz(State(served): State<Arc<Served>>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(served): State<Arc<Served>>) -> impl IntoResponse {
-    let mut body = String::new();
-    match text::encode(&mut body, &served.registry) {
-        Ok(()) => (
-            StatusCode::OK,
-            [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
-            body,
-        ),
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-            format!("metrics cannot be written: {error}\n"),
-        ),
+async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let openmetrics = exposition::wants_openmetrics(accept.unwrap_or_default());
+    // Full maps take their time, and the loop is not to wait for a scraper.
+    let written = spawn_blocking(move || {
+        let mut body = String::new();
+        text::encode(&mut body, &served.registry).map(|()| body)
+    });
+    match written.await {
+        Ok(Ok(body)) if openmetrics => of_kind(StatusCode::OK, exposition::OPENMETRICS, body),
+        Ok(Ok(body)) => {
+            let body = exposition::as_prometheus(&body);
+            of_kind(StatusCode::OK, exposition::PROMETHEUS, body)
+        }
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
+}
+
+fn of_kind(status: StatusCode, kind: &'static str, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
+    let text = format!("metrics cannot be written: {error}\n");
+    of_kind(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "text/plain; charset=utf-8",
+        text,
+    )
 }

@@ -4,13 +4,14 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use caps::{CapSet, Capability, CapsHashSet};
+use serde_json::Value;
 use underpass::datapath::{LoadOptions, Pins, load};
 use underpass_bench::lab::{AgentProcess, Families, Family, container};
 use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
 
 use crate::common::{DEADLINE, Datapath, lab};
 use crate::container::OnNode;
-use crate::manifest::{self, AGENT, DETACH, PodSpec};
+use crate::manifest::{self, AGENT, DETACH, PREFLIGHT, PodSpec};
 use crate::talk::{Road, Talk};
 
 const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
@@ -109,6 +110,42 @@ fn detach_everywhere(lab: &Lab, agents: Vec<AgentProcess>) -> Result<()> {
     // The container that stays finds nothing to do.
     let said = detach(1)?.run()?;
     ensure!(said.contains("nothing to take out"), "{said}");
+    Ok(())
+}
+
+/// Before any agent is there, with the rights of its DaemonSet; the lab has no API to ask.
+#[test]
+fn the_preflight_finds_the_nodes_fit() -> Result<()> {
+    if !root_or_skip("the_preflight_finds_the_nodes_fit") {
+        return Ok(());
+    }
+    let lab = lab().families(Families::Dual).build()?;
+    let pod = PodSpec::of_file(PREFLIGHT)?;
+    for node in lab.nodes() {
+        let place = OnNode::new(&lab, node, &pod, &pod.init_containers[0])?;
+        let words = ["check", "--nodes-file", "/nodes.yaml", "-o", "json"];
+        let findings: Value = serde_json::from_str(&place.exec(&words)?)?;
+        for name in [
+            "BPF features",
+            "TCX",
+            "bpffs",
+            "capabilities",
+            "peers on the segment",
+        ] {
+            let all = findings.as_array().context("no list")?;
+            let found = all.iter().find(|one| one["name"] == name);
+            ensure!(
+                found.is_some_and(|one| one["outcome"] != "fail"),
+                "{findings}"
+            );
+        }
+        let asked = findings.to_string().contains("all 2 addresses answer");
+        ensure!(asked, "it may not ask: {findings}");
+        ensure!(
+            !findings.to_string().contains("cannot be tried"),
+            "{findings}"
+        );
+    }
     Ok(())
 }
 

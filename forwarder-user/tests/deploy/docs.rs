@@ -6,6 +6,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use caps::Capability;
+use serde_json::Value;
 use underpass_bench::lab::Families;
 use underpass_bench::root_or_skip;
 
@@ -13,7 +14,7 @@ use crate::capabilities::start_agents;
 use crate::common::lab;
 use crate::container::OnNode;
 use crate::documented::commands;
-use crate::manifest::{AGENT, DETACH, PodSpec, deploy, objects};
+use crate::manifest::{AGENT, DETACH, PREFLIGHT, PodSpec, deploy, objects};
 use crate::tools::{helm, kustomize};
 
 const DOCUMENT: &str = include_str!("../../../docs/kubernetes.md");
@@ -59,6 +60,20 @@ fn look_at(test: &str, command: &str) -> Result<()> {
         ["kubectl", "-n", "kube-system", "rollout", "status", name]
         | ["kubectl", "-n", "kube-system", "logs", name] => is_a_daemon_set(name),
         [
+            "kubectl",
+            "-n",
+            "kube-system",
+            "logs",
+            "-c",
+            "check",
+            "--prefix",
+            "-l",
+            label,
+        ] => {
+            let name = label.strip_prefix("app.kubernetes.io/name=");
+            is_a_daemon_set(&format!("daemonset/{}", name.context("another label")?))
+        }
+        [
             "helm",
             "install" | "upgrade",
             "underpass",
@@ -89,9 +104,11 @@ fn look_at(test: &str, command: &str) -> Result<()> {
 }
 
 fn is_a_daemon_set(name: &str) -> Result<()> {
-    for file in [AGENT, DETACH] {
+    for file in [AGENT, DETACH, PREFLIGHT] {
         let manifest = objects(&fs::read_to_string(deploy(file))?)?;
-        let metadata = &manifest[0]["metadata"];
+        let of_pods = |object: &&Value| object["kind"] == "DaemonSet";
+        let found = manifest.iter().find(of_pods);
+        let metadata = &found.context("no DaemonSet")?["metadata"];
         let full_name = metadata["name"]
             .as_str()
             .map(|name| format!("daemonset/{name}"));

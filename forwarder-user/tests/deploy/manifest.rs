@@ -12,6 +12,8 @@ use serde_json::Value;
 pub const AGENT: &str = "kubernetes/base/daemonset.yaml";
 /// The manifest of what takes everything out.
 pub const DETACH: &str = "kubernetes/detach/daemonset.yaml";
+/// The manifest of what looks at every node before.
+pub const PREFLIGHT: &str = "kubernetes/preflight/daemonset.yaml";
 
 /// A file or folder below `deploy/`.
 pub fn deploy(path: &str) -> PathBuf {

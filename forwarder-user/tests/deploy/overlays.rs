@@ -5,7 +5,7 @@ use clap::Parser as _;
 use serde_json::Value;
 use underpass::cli::{self, Cli, OffloadMode, RoutesMode};
 
-use crate::manifest::{AGENT, DETACH, PodSpec};
+use crate::manifest::{AGENT, DETACH, PREFLIGHT, PodSpec};
 use crate::tools::kustomize;
 
 /// The DaemonSet among them.
@@ -73,17 +73,25 @@ fn the_probes_find_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// What takes everything out sees the same of the node, may do the same, and is the same program.
+/// What takes everything out, and what looks before, sees the same of the node, may do the same, and is the same
+/// program.
 #[test]
-fn what_detaches_is_run_as_the_agent_is() -> Result<()> {
-    let (agent_pod, detach_pod) = (PodSpec::of_file(AGENT)?, PodSpec::of_file(DETACH)?);
+fn what_detaches_or_checks_is_run_as_the_agent_is() -> Result<()> {
+    for manifest in [DETACH, PREFLIGHT] {
+        is_run_as_the_agent_is(manifest).with_context(|| manifest.to_owned())?;
+    }
+    Ok(())
+}
+
+fn is_run_as_the_agent_is(manifest: &str) -> Result<()> {
+    let (agent_pod, other_pod) = (PodSpec::of_file(AGENT)?, PodSpec::of_file(manifest)?);
     let agent = &agent_pod.containers[0];
-    let containers = [&detach_pod.init_containers[0], &detach_pod.containers[0]];
+    let containers = [&other_pod.init_containers[0], &other_pod.containers[0]];
     for container in containers {
         assert_eq!(container.image, agent.image);
         assert_eq!(container.security_context, agent.security_context);
         assert_eq!(
-            detach_pod.mounts(container)?,
+            other_pod.mounts(container)?,
             agent_pod.mounts(agent)?,
             "mounts"
         );
@@ -96,5 +104,32 @@ fn what_detaches_is_run_as_the_agent_is() -> Result<()> {
     }
     let tag = agent.image.rsplit_once(':').map(|(_, tag)| tag);
     assert_eq!(tag, Some(env!("CARGO_PKG_VERSION")), "{}", agent.image);
+    Ok(())
+}
+
+/// What it may ask of the API server is a part of what the agent may: to read Nodes.
+#[test]
+fn the_preflight_may_read_nodes_and_no_more() -> Result<()> {
+    const TEST: &str = "the_preflight_may_read_nodes_and_no_more";
+    let Some(preflight) = kustomize(TEST, "kubernetes/preflight")? else {
+        return Ok(());
+    };
+    let Some(agent) = kustomize(TEST, "kubernetes/overlays/beside")? else {
+        return Ok(());
+    };
+    let of_kind = |objects: &[Value], kind: &str| {
+        let found = objects.iter().filter(|one| one["kind"] == kind);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let rules = |objects: &[Value]| of_kind(objects, "ClusterRole")[0]["rules"].clone();
+    assert_eq!(rules(&preflight), rules(&agent));
+    assert!(of_kind(&preflight, "Role").is_empty());
+    let account = &daemon_set(&preflight)?["spec"]["template"]["spec"]["serviceAccountName"];
+    let binding = &of_kind(&preflight, "ClusterRoleBinding")[0];
+    assert_eq!(&binding["subjects"][0]["name"], account);
+    assert_eq!(
+        &of_kind(&preflight, "ServiceAccount")[0]["metadata"]["name"],
+        account
+    );
     Ok(())
 }

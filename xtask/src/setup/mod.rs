@@ -9,6 +9,7 @@ mod debian_rust_src;
 mod kernels;
 pub mod kube_assets;
 mod programs;
+mod promtool;
 mod rust_src;
 pub mod static_target;
 
@@ -83,6 +84,12 @@ const BENCH: Step = Step {
     run: programs::ensure_bench,
 };
 
+/// What checks alerts and metrics in the tests.
+const PROMTOOL: Step = Step {
+    name: "promtool",
+    run: promtool::ensure,
+};
+
 /// What builds the container image.
 const IMAGE_BUILDER: Step = Step {
     name: "image builder",
@@ -124,7 +131,7 @@ const EMULATOR: Step = Step {
 /// # Errors
 /// A step that the build needs failed.
 pub fn run() -> Result<ExitCode> {
-    let lacking = run_steps(TOOLCHAIN.iter().chain([&PROGRAMS]), true)?;
+    let lacking = run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &PROMTOOL]), true)?;
     Ok(if lacking {
         ExitCode::FAILURE
     } else {
@@ -154,6 +161,14 @@ pub fn for_lab() -> Result<()> {
 /// As [`for_lab`].
 pub fn for_bench() -> Result<()> {
     run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH]), false).map(drop)
+}
+
+/// Brings what building and running all tests need; silent where nothing is to do.
+///
+/// # Errors
+/// As [`for_lab`].
+pub fn for_tests() -> Result<()> {
+    run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH, &PROMTOOL]), false).map(drop)
 }
 
 /// Brings what building and running the fuzz targets need; silent where nothing is to do.

@@ -1,6 +1,7 @@
 //! The pinned maps, typed.
 
 mod batch;
+mod fill;
 mod routes;
 mod tables;
 
@@ -20,6 +21,7 @@ use underpass_common::verdict::{self, Count, Hook, Verdict};
 
 use super::Pins;
 use batch::Batch;
+pub use fill::{Fill, fills};
 use tables::{Tables, gone, open, read_all};
 
 /// All maps that user space reads or writes.

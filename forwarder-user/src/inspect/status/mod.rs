@@ -1,6 +1,13 @@
 //! `underpass status`: one screen that answers "does it work?".
 
+mod rates;
 mod show;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,16 +15,20 @@ use underpass_common::agent::{Agent, NodesSource};
 use underpass_common::settings::Settings;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
+use super::paint::Paint;
 use super::peers::{self, PeerReport};
 use super::pods::{self, PodReport};
 use super::print::{self, interface};
-use super::room;
-use crate::cli::ReadArgs;
+use super::{check, room};
+use crate::cli::StatusArgs;
 use crate::clock::unix_now;
 use crate::datapath::Pins;
+use crate::datapath::attach::Mechanism;
 use crate::plan::pod_cidrs_of;
 
+pub use rates::Rates;
 pub use show::show;
+pub use warnings::Warning;
 
 /// The API sends a bookmark about once a minute, and each watch is asked to end before this.
 const STALE_AFTER_S: u64 = 300;
@@ -29,6 +40,12 @@ pub struct Status {
     pub node: String,
     /// True while an agent runs; the fast path goes on without.
     pub agent_running: bool,
+    /// The newest agent's version, without a suffix; absent where it was one that did not tell.
+    pub agent_version: Option<String>,
+    /// The kernel's release, as `uname -r` shows it.
+    pub kernel: String,
+    /// How programs are attached here: `tcx` or `clsact`.
+    pub attached_by: &'static str,
     /// When the newest agent started, in seconds since 1970.
     pub agent_started_unix_s: u64,
     /// Where the nodes come from: `file` or `kubernetes`; `unknown` where the map holds no number of ours.
@@ -58,6 +75,11 @@ pub struct Status {
     pub epoch: u32,
     /// Packets and bytes past the kernel and by it.
     pub traffic: Traffic,
+    /// What went by between two readings; absent where there was one (see `--interval`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+    /// What somebody should look at, the gravest first.
+    pub warnings: Vec<Warning>,
     /// The other nodes.
     pub peers: Vec<PeerReport>,
     /// This node's pods.
@@ -92,14 +114,23 @@ pub struct VerdictReport {
     pub packets: u64,
     /// Bytes, with Ethernet headers.
     pub bytes: u64,
+    /// Packets per second between two readings; absent where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets_per_s: Option<f64>,
 }
 
 /// Runs `underpass status`.
 ///
 /// # Errors
 /// Where there is nothing, or the maps cannot be read.
-pub fn run(args: &ReadArgs) -> Result<()> {
-    print::print(args.output, &read(&Pins::new(&args.pins.bpffs))?, show)
+pub fn run(args: &StatusArgs) -> Result<()> {
+    let pins = Pins::new(&args.read.pins.bpffs);
+    let status = match args.pause() {
+        Some(pause) => read_twice(&pins, pause)?,
+        None => read(&pins)?,
+    };
+    let paint = Paint::of_stdout();
+    print::print(args.read.output, &status, |status| show(status, paint))
 }
 
 /// Reads everything.
@@ -110,13 +141,33 @@ pub fn read(pins: &Pins) -> Result<Status> {
     let maps = super::open(pins)?;
     let settings = maps.settings()?;
     let (peers, pods) = (peers::read(&maps)?, pods::read(&maps)?);
-    Ok(Status {
+    let mut status = Status {
         agent_running: pins.agent_runs(),
+        kernel: check::release(),
+        attached_by: match Mechanism::of_this_kernel() {
+            Mechanism::Tcx => "tcx",
+            Mechanism::Clsact => "clsact",
+        },
         neighbour_limits: room::Known::of(&peers, pods.len()).shortages(),
         peers,
         pods,
         ..report(&settings, &maps.agent()?, maps.verdicts()?)
-    })
+    };
+    status.warnings = warnings::warnings(&status, warnings::Settings::read());
+    Ok(status)
+}
+
+/// As [`read`], with what has gone by in so long a time.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_twice(pins: &Pins, pause: Duration) -> Result<Status> {
+    let before = verdicts(super::open(pins)?.verdicts()?);
+    let began = Instant::now();
+    sleep(pause);
+    let mut status = read(pins)?;
+    rates::since(&mut status, &before, began.elapsed());
+    Ok(status)
 }
 
 /// What settings, record and counts tell; the rest is empty.
@@ -130,6 +181,10 @@ pub(super) fn report(
     Status {
         node: print::text(&agent.node_name),
         agent_running: false,
+        agent_version: (agent.version != [0; 3])
+            .then(|| agent.version.map(|n| n.to_string()).join(".")),
+        kernel: String::new(),
+        attached_by: "",
         agent_started_unix_s: agent.started_unix_s,
         nodes_source: NodesSource::ALL
             .iter()
@@ -159,6 +214,8 @@ pub(super) fn report(
         generation: settings.generation,
         epoch: settings.epoch,
         traffic: traffic(&verdicts),
+        rates: None,
+        warnings: Vec::new(),
         peers: Vec::new(),
         pods: Vec::new(),
         verdicts,
@@ -182,14 +239,20 @@ fn verdicts(counts: Vec<(Hook, Verdict, Count)>) -> Vec<VerdictReport> {
             verdict: verdict.name(),
             packets: count.packets,
             bytes: count.bytes,
+            packets_per_s: None,
         })
         .collect()
 }
 
-fn is_entrance(hook: &str) -> bool {
-    Hook::ALL
-        .iter()
-        .any(|one| one.is_entrance() && one.name() == hook)
+/// Counted where packets come in, which is once for each, and of pods' traffic with other nodes.
+fn is_pod_traffic(count: &VerdictReport) -> bool {
+    let beside = [
+        Verdict::NotPodTraffic.name(),
+        Verdict::NotIp.name(),
+        Verdict::NotForUs.name(),
+    ];
+    let mut entrances = Hook::ALL.iter().filter(|hook| hook.is_entrance());
+    entrances.any(|hook| hook.name() == count.hook) && !beside.contains(&count.verdict)
 }
 
 /// What stands in a map may be anything, and must not keep the rest from being shown.
@@ -199,16 +262,8 @@ fn add(sum: &mut u64, count: u64) {
 
 /// Counts of the entrances, which see each packet once; without what is no pod traffic at all.
 fn traffic(verdicts: &[VerdictReport]) -> Traffic {
-    let beside = [
-        Verdict::NotPodTraffic.name(),
-        Verdict::NotIp.name(),
-        Verdict::NotForUs.name(),
-    ];
     let mut traffic = Traffic::default();
-    for count in verdicts {
-        if !is_entrance(count.hook) || beside.contains(&count.verdict) {
-            continue;
-        }
+    for count in verdicts.iter().filter(|count| is_pod_traffic(count)) {
         if count.verdict == Verdict::Fast.name() {
             add(&mut traffic.fast_packets, count.packets);
             add(&mut traffic.fast_bytes, count.bytes);
@@ -220,56 +275,4 @@ fn traffic(verdicts: &[VerdictReport]) -> Traffic {
     let all = traffic.fast_packets.saturating_add(traffic.kernel_packets);
     traffic.fast_share = (all > 0).then(|| traffic.fast_packets as f64 / all as f64);
     traffic
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Agent {
-        Agent {
-            started_unix_s: 0,
-            nodes_read_unix_s,
-            routing_digest: 0,
-            pid: 1,
-            uplink_ifindex: 0,
-            manages_routes: 0,
-            nodes_source,
-            _pad: [0; 6],
-            node_name: [0; 256],
-            nodes_error: [0; 512],
-        }
-    }
-
-    #[test]
-    fn an_api_that_says_nothing_gets_stale_and_a_file_does_not() {
-        let (file, kubernetes) = (NodesSource::File as u8, NodesSource::Kubernetes as u8);
-        let stale = |source, heard| is_stale(&agent(source, heard), 10_000);
-        assert!(stale(kubernetes, 9_699));
-        assert!(!stale(kubernetes, 9_700));
-        assert!(!stale(kubernetes, 0), "it has never been heard");
-        assert!(!stale(kubernetes, 20_000), "the clock was put back");
-        assert!(!stale(file, 1));
-        assert!(!stale(77, 1));
-    }
-
-    #[test]
-    fn the_screen_tells_how_fresh_the_nodes_are() {
-        let line = |source: NodesSource, error: &str| {
-            let mut agent = agent(source as u8, unix_now() - 3000);
-            agent.nodes_error[..error.len()].copy_from_slice(error.as_bytes());
-            let screen = show(&report(&Settings::default(), &agent, Vec::new()));
-            let line = screen.lines().find(|line| line.starts_with("nodes"));
-            line.unwrap().to_owned()
-        };
-        assert_eq!(line(NodesSource::File, ""), "nodes    read 50 min ago");
-        assert_eq!(
-            line(NodesSource::Kubernetes, ""),
-            "nodes    STALE: Kubernetes API, heard 50 min ago"
-        );
-        assert_eq!(
-            line(NodesSource::Kubernetes, "no answer"),
-            "nodes    ERROR, heard 50 min ago: no answer"
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! What is served, read as whoever scrapes it does: dashboards and alerts live by these names.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use underpass_common::peer::PeerFamily;
@@ -77,10 +79,15 @@ fn reading() -> Reading {
             uplink_ifindex: 10,
             manages_routes: 0,
             nodes_source: 1,
-            _pad: [0; 6],
+            version: [0; 3],
             node_name: [b'n'; 256],
             nodes_error: [0; 512],
         },
+        fills: vec![Fill {
+            map: "routes_v4",
+            entries: 3,
+            capacity: 65_536,
+        }],
     }
 }
 
@@ -93,11 +100,16 @@ fn served(health: Health, reading: Reading) -> String {
 }
 
 /// Name and type of every metric.
-const METRICS: [(&str, &str); 14] = [
+const METRICS: [(&str, &str); 23] = [
     ("underpass_build_info", "gauge"),
     ("underpass_reconciliations", "counter"),
     ("underpass_reconciliation_failures", "counter"),
+    ("underpass_netlink_overruns", "counter"),
+    ("underpass_neighbours_lost", "counter"),
+    ("underpass_node_event_failures", "counter"),
     ("underpass_reconciliation_failing", "gauge"),
+    ("underpass_reconciliation_duration_seconds", "histogram"),
+    ("underpass_kernel_read_timestamp_seconds", "gauge"),
     ("underpass_packets", "counter"),
     ("underpass_bytes", "counter"),
     ("underpass_peers", "gauge"),
@@ -106,8 +118,12 @@ const METRICS: [(&str, &str); 14] = [
     ("underpass_peer_left_to_kernel", "gauge"),
     ("underpass_pods", "gauge"),
     ("underpass_endpoints", "gauge"),
+    ("underpass_agent_start_timestamp_seconds", "gauge"),
     ("underpass_nodes_read_timestamp_seconds", "gauge"),
+    ("underpass_nodes_source_info", "gauge"),
     ("underpass_nodes_source_failing", "gauge"),
+    ("underpass_map_entries", "gauge"),
+    ("underpass_map_capacity_entries", "gauge"),
 ];
 
 #[test]
@@ -132,6 +148,10 @@ fn values_have_their_labels() {
     health.reconciled();
     health.reconciled();
     health.failed();
+    health.took(Duration::from_millis(3));
+    health.kernel_read(1_300);
+    health.overrun();
+    health.neighbours_lost(2);
     let body = served(health, reading());
     for line in [
         "underpass_reconciliations_total 2",
@@ -153,6 +173,16 @@ fn values_have_their_labels() {
         "underpass_endpoints 1",
         "underpass_nodes_read_timestamp_seconds 1234",
         "underpass_nodes_source_failing 0",
+        r#"underpass_nodes_source_info{source="file"} 1"#,
+        "underpass_agent_start_timestamp_seconds 1000",
+        "underpass_kernel_read_timestamp_seconds 1300",
+        "underpass_netlink_overruns_total 1",
+        "underpass_neighbours_lost_total 2",
+        "underpass_node_event_failures_total 0",
+        r#"underpass_reconciliation_duration_seconds_bucket{le="0.0025"} 0"#,
+        r#"underpass_reconciliation_duration_seconds_bucket{le="0.005"} 1"#,
+        r#"underpass_map_entries{map="routes_v4"} 3"#,
+        r#"underpass_map_capacity_entries{map="routes_v4"} 65536"#,
     ] {
         assert!(body.lines().any(|one| one == line), "no {line} in\n{body}");
     }

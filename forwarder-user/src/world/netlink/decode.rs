@@ -164,7 +164,7 @@ pub(super) fn worth_keeping(neighbour: &Neighbour) -> bool {
 }
 
 /// `NUD_VALID` of the kernel's include/net/neighbour.h: the MAC can be used.
-fn resolved(state: NeighbourState) -> bool {
+pub(super) fn resolved(state: NeighbourState) -> bool {
     matches!(
         state,
         NeighbourState::Permanent
@@ -338,7 +338,7 @@ pub(super) fn limiting_filter(message: &TcMessage) -> Option<&str> {
     (!decides).then_some(kind)
 }
 
-fn tc_kind(message: &TcMessage) -> Option<&str> {
+pub(super) fn tc_kind(message: &TcMessage) -> Option<&str> {
     let mut attributes = message.attributes.iter();
     attributes.find_map(|attribute| match attribute {
         TcAttribute::Kind(kind) => Some(kind.as_str()),

@@ -23,10 +23,13 @@ mod absorb;
 mod ask;
 mod decode;
 mod events;
+mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod lookup;
 mod mirror;
 mod neighbours;
+mod probe;
 mod read;
 mod routes;
 mod rules;
@@ -38,6 +41,9 @@ use rtnetlink::sys::AsyncSocket as _;
 
 pub use absorb::Absorbed;
 pub use events::{Event, Events};
+pub use filters::Filter;
+pub use lookup::{Found, Lookup, NeighbourNow};
+pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
@@ -60,6 +66,14 @@ impl Netlink {
     /// Where a socket can't be opened or set up.
     pub fn connect() -> Result<(Self, Events)> {
         let events = Events::subscribe()?;
+        Ok((Self::to_ask()?, events))
+    }
+
+    /// As [`connect`](Self::connect), for who looks once and does not follow.
+    ///
+    /// # Errors
+    /// Where a socket can't be opened or set up.
+    pub fn to_ask() -> Result<Self> {
         // Without the strict check the kernel ignores filters, and the namespace asked for.
         let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()
             .context("open a netlink socket to ask on (needs Linux 4.20)")?;
@@ -70,7 +84,7 @@ impl Netlink {
             .and_then(|()| socket.set_cap_ack(true))
             .context("ask netlink for errors in words")?;
         tokio::spawn(connection);
-        Ok((Self { handle }, events))
+        Ok(Self { handle })
     }
 }
 

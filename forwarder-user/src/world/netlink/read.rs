@@ -18,11 +18,11 @@ use super::ask::{Failure, or_none};
 use super::{Netlink, decode, device, mirror, rules};
 use crate::world::kernel::{Kernel, KernelRoute, Link, LinkKind, PolicyRule, VethPeer};
 
-const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// The kernel has no such table: nothing has been put into it yet, or it was built or booted
 /// without that family.
-const NO_TABLE: [Errno; 3] = [Errno::ENOENT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+pub(super) const NO_TABLE: [Errno; 3] = [Errno::ENOENT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 impl Netlink {
     /// Reads everything the mirror holds.
@@ -46,7 +46,7 @@ impl Netlink {
         Ok(kernel)
     }
 
-    async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
+    pub(super) async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
         let mut request = LinkMessage::default();
         request.attributes.push(without_statistics());
         let table = self
@@ -228,6 +228,16 @@ impl Netlink {
 
     /// Kinds of the filters at one place of a link that may limit or redirect.
     async fn read_filters(&self, ifindex: u32, place: u32) -> Result<Vec<String>> {
+        let table = self.dump_filters(ifindex, place).await?;
+        let mut kinds = BTreeSet::new();
+        for message in &table {
+            kinds.extend(decode::limiting_filter(message));
+        }
+        Ok(kinds.into_iter().map(str::to_owned).collect())
+    }
+
+    /// What the kernel tells of the filters at one place of a link; nothing where there is no such place.
+    pub(super) async fn dump_filters(&self, ifindex: u32, place: u32) -> Result<Vec<TcMessage>> {
         let mut request = TcMessage::default();
         request.header.index = i32::try_from(ifindex).context("an interface index is too large")?;
         request.header.parent = place.into();
@@ -243,20 +253,18 @@ impl Netlink {
         ];
         let table = or_none(answer, &gone)
             .with_context(|| format!("read the filters on {}", device(ifindex)))?;
-        let mut kinds = BTreeSet::new();
-        for message in table.iter().flatten() {
-            if let RouteNetlinkMessage::NewTrafficFilter(message) = message {
-                kinds.extend(decode::limiting_filter(message));
-            }
-        }
-        Ok(kinds.into_iter().map(str::to_owned).collect())
+        let filter = |message| match message {
+            RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
+            _ => None,
+        };
+        Ok(table.into_iter().flatten().filter_map(filter).collect())
     }
 }
 
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)` of include/uapi/linux/pkt_sched.h; good for `ingress` too.
-const FILTERS_INGRESS: u32 = 0xffff_fff2;
+pub(super) const FILTERS_INGRESS: u32 = 0xffff_fff2;
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)`.
-const FILTERS_EGRESS: u32 = 0xffff_fff3;
+pub(super) const FILTERS_EGRESS: u32 = 0xffff_fff3;
 
 /// Spares the kernel and us half a kilobyte for each link.
 fn without_statistics() -> LinkAttribute {

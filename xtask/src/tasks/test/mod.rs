@@ -55,7 +55,7 @@ const HOST_PACKAGES: [&str; 5] = [
 /// # Errors
 /// Setup failed. A failing step is told by the exit code.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    setup::for_bench()?;
+    setup::for_tests()?;
     let mut report = Report::default();
     let skips = SkipLog::create()?;
     let mut libtest = Libtest {

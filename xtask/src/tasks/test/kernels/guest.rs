@@ -221,14 +221,15 @@ mod tests {
     #[test]
     fn an_unfit_kernel_is_told_in_the_words_of_the_check() {
         let guest = guest(&[
-            "PASS  BTF     the kernel describes its types",
-            "FAIL  kernel  5.10.0-32-amd64; 5.12 is the oldest that can work",
+            "PASS  BTF: the kernel describes its types",
+            "FAIL  kernel: 5.10.0-32-amd64; 5.12 is the oldest that can work",
+            "      fix: boot a newer kernel, best 6.6 or later",
             "underpass-guest: unfit",
             "underpass-guest: done",
         ]);
         assert_eq!(
             guest.unfit().unwrap(),
-            "`underpass check` says: kernel 5.10.0-32-amd64; 5.12 is the oldest that can work"
+            "`underpass check` says: kernel: 5.10.0-32-amd64; 5.12 is the oldest that can work"
         );
         assert_eq!(guest.results().tally, Tally::default());
     }

@@ -1,0 +1,319 @@
+//! Looks at the machine.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ipnet::IpNet;
+use underpass_common::peer::PeerState;
+use underpass_common::settings::Offload;
+use underpass_common::verdict::Hook;
+
+use super::facts::{Answer, Facts, Foreign, Network, PeerFact, Peers, Port, Standing};
+use super::nodes::{self, Nodes};
+use super::{ethtool, foreign, probes, reach, settings};
+use crate::cli::CheckArgs;
+use crate::config::{Config, RoutesMode, UplinkChoice};
+use crate::datapath::{Maps, Pins};
+use crate::inspect::peers::{self, PeerReport};
+use crate::neighbour_limits::{Kernels, Limits, Table};
+use crate::plan::{PeerPlan, Plan, plan};
+use crate::sysctl;
+use crate::world::netlink::Netlink;
+use crate::world::{Kernel, Link, Node, World};
+
+/// Gathers all facts. What cannot be found out is a fact as well.
+pub async fn gather(args: &CheckArgs) -> Facts {
+    let pins = Pins::new(&args.read.pins.bpffs);
+    let machine = probes::machine(&pins);
+    let tcx = machine.tcx == Ok(true);
+    let network = match look(args, &pins, tcx).await {
+        Ok(network) => network,
+        Err(error) => unseen(&format!("{error:#}")),
+    };
+    let uplink = network.uplink.as_ref().ok().map(|port| port.name.as_str());
+    Facts {
+        sysctls: sysctls(uplink),
+        limits: Table::ALL.map(|table| (table, limits(table))).to_vec(),
+        machine,
+        network,
+    }
+}
+
+fn limits(table: Table) -> Answer<Option<Limits>> {
+    Limits::read(&Kernels, table).map_err(|error| format!("{error:#}"))
+}
+
+fn sysctls(uplink: Option<&str>) -> BTreeMap<String, Answer<Option<u64>>> {
+    let told = |answer: Result<Option<u64>>| answer.map_err(|error| format!("{error:#}"));
+    let keys = [
+        sysctl::IPV4_FORWARD,
+        sysctl::IPV6_FORWARD,
+        sysctl::TCP_BE_LIBERAL,
+        sysctl::TCP_LOOSE,
+        settings::RP_FILTER_ALL,
+        settings::BRIDGE_NF,
+    ];
+    let read = |key: &str| (key.to_owned(), told(sysctl::read(key)));
+    let mut sysctls: BTreeMap<_, _> = keys.into_iter().map(read).collect();
+    if let Some(uplink) = uplink {
+        let own = told(sysctl::rp_filter(uplink));
+        sysctls.insert(settings::RP_FILTER_UPLINK.to_owned(), own);
+    }
+    sysctls
+}
+
+/// Where the kernel does not show its interfaces at all.
+fn unseen(error: &str) -> Network {
+    Network {
+        uplink: Err(error.to_owned()),
+        uplink_is_wanted: true,
+        pods: Vec::new(),
+        peers: Peers::default(),
+        programs: Err(error.to_owned()),
+    }
+}
+
+/// What is known of interfaces and peers before anybody is asked.
+struct Sight {
+    uplink: Answer<u32>,
+    uplink_is_wanted: bool,
+    pods: Vec<u32>,
+    peers: Peers,
+}
+
+async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
+    let netlink = Netlink::to_ask()?;
+    let kernel = netlink.read_all().await?;
+    let is_chosen = args.uplink.is_given();
+    let config = config(args, &netlink).await?;
+    let mut sight = match nodes::read(args, pins).await {
+        Nodes::Objects(source, nodes) => by_nodes(source, nodes, config, &kernel),
+        Nodes::Maps(maps) => by_maps(&maps, is_chosen.then_some(config), &kernel)?,
+        Nodes::Nobody => by_kernel(None, is_chosen, config, &kernel),
+        Nodes::Failed(error) => by_kernel(Some(error), is_chosen, config, &kernel),
+    };
+    ask_peers(&netlink, &mut sight).await;
+    let uplink = sight.uplink.and_then(|ifindex| {
+        port(&kernel, ifindex).ok_or_else(|| format!("the interface {ifindex} is gone"))
+    });
+    let pods: Vec<_> = sight
+        .pods
+        .iter()
+        .filter_map(|&ifindex| port(&kernel, ifindex))
+        .collect();
+    let programs = programs(&netlink, pins, uplink.as_ref().ok(), &pods, tcx).await;
+    Ok(Network {
+        uplink,
+        uplink_is_wanted: sight.uplink_is_wanted,
+        pods,
+        peers: sight.peers,
+        programs: programs.map_err(|error| format!("{error:#}")),
+    })
+}
+
+/// As an agent with these arguments has it.
+async fn config(args: &CheckArgs, netlink: &Netlink) -> Result<Config> {
+    let mut uplink = args.uplink.clone().choice();
+    if let UplinkChoice::Reach { target, ifindex } = &mut uplink {
+        *ifindex = netlink.route_to(*target).await?;
+    }
+    Ok(Config {
+        node_name: args.node_name.clone().unwrap_or_default(),
+        nodes_source: "nodes".into(),
+        uplink,
+        cluster_cidrs: Vec::new(),
+        offload: Offload::Confirmed,
+        routes: RoutesMode::Observe,
+    })
+}
+
+fn planned(config: &Config, nodes: Vec<Node>, kernel: &Kernel) -> Plan {
+    let world = World {
+        nodes: Some(nodes),
+        kernel: kernel.clone(),
+    };
+    // Only nodes that were not read yet have no plan.
+    plan(config, &world).unwrap_or_default()
+}
+
+fn uplink_of(plan: &Plan) -> Answer<u32> {
+    let why = || {
+        let mut problems = plan.problems.iter();
+        let about_uplink = problems.find(|one| one.subject == crate::plan::Subject::Uplink);
+        about_uplink.map_or_else(|| "no uplink".into(), ToString::to_string)
+    };
+    plan.uplink
+        .as_ref()
+        .map(|uplink| uplink.ifindex)
+        .ok_or_else(why)
+}
+
+/// By what an agent would make of these nodes.
+fn by_nodes(source: String, nodes: Vec<Node>, mut config: Config, kernel: &Kernel) -> Sight {
+    let ours = kernel.addresses.values().flatten();
+    let ours: Vec<IpAddr> = ours.map(IpNet::addr).collect();
+    let told = Some(config.node_name.as_str()).filter(|name| !name.is_empty());
+    let own = nodes::own_name(told, &nodes, &ours).unwrap_or_default();
+    let is_there = nodes.iter().any(|node| node.name == own);
+    let error = (!is_there).then(|| match own.as_str() {
+        "" => format!("{source}: no Node has an address of this machine: name it with --node-name"),
+        own => format!("{source}: no Node is named {own:?}, as --node-name says this one is"),
+    });
+    config.node_name = own;
+    let plan = planned(&config, nodes, kernel);
+    Sight {
+        uplink: uplink_of(&plan),
+        uplink_is_wanted: true,
+        pods: plan.pods.keys().copied().collect(),
+        peers: Peers {
+            source: Some(source),
+            error,
+            list: plan.peers.iter().flat_map(planned_peer).collect(),
+        },
+    }
+}
+
+fn planned_peer((name, peer): (&String, &PeerPlan)) -> Vec<PeerFact> {
+    let detail = || peer.detail.clone().unwrap_or_default();
+    let fact = |address: Option<IpAddr>, standing: Standing| PeerFact {
+        name: name.clone(),
+        address,
+        standing,
+    };
+    if peer.state == PeerState::Refused {
+        let address = peer.addresses.first().copied();
+        return vec![fact(address, Standing::Refused(detail()))];
+    }
+    let of = |address: &IpAddr| {
+        let family = match address {
+            IpAddr::V4(_) => peer.v4,
+            IpAddr::V6(_) => peer.v6,
+        }?;
+        let standing = match family.state {
+            PeerState::NotOnLink => Standing::NotOnLink(detail()),
+            _ => Standing::Silent,
+        };
+        Some(fact(Some(*address), standing))
+    };
+    peer.addresses.iter().filter_map(of).collect()
+}
+
+/// By what an agent has left in its maps; `chosen` is an uplink that was asked for by name.
+fn by_maps(maps: &Maps, chosen: Option<Config>, kernel: &Kernel) -> Result<Sight> {
+    let uplink = match chosen {
+        Some(config) => uplink_of(&planned(&config, Vec::new(), kernel)),
+        None => Ok(maps.agent()?.uplink_ifindex),
+    };
+    let peers = peers::read(maps)?;
+    Ok(Sight {
+        uplink,
+        uplink_is_wanted: true,
+        pods: maps.pods()?.into_keys().collect(),
+        peers: Peers {
+            source: Some("agent's maps".into()),
+            error: None,
+            list: peers.iter().flat_map(reported_peer).collect(),
+        },
+    })
+}
+
+fn reported_peer(peer: &PeerReport) -> Vec<PeerFact> {
+    let fact = |address: Option<IpAddr>, standing: Standing| PeerFact {
+        name: peer.name.clone(),
+        address,
+        standing,
+    };
+    if let Some(why) = peer.refusal {
+        return vec![fact(peer.address, Standing::Refused(why.into()))];
+    }
+    let families = peer
+        .families
+        .iter()
+        .filter(|family| family.refusal.is_none());
+    families
+        .map(|family| {
+            let standing = match family.state {
+                "not_on_link" => Standing::NotOnLink("as the agent found".into()),
+                _ => Standing::Silent,
+            };
+            fact(family.address, standing)
+        })
+        .collect()
+}
+
+/// By the kernel alone: nobody tells of nodes.
+fn by_kernel(error: Option<String>, is_chosen: bool, config: Config, kernel: &Kernel) -> Sight {
+    let plan = planned(&config, Vec::new(), kernel);
+    Sight {
+        uplink: uplink_of(&plan),
+        uplink_is_wanted: is_chosen,
+        pods: Vec::new(),
+        peers: Peers {
+            source: None,
+            error,
+            list: Vec::new(),
+        },
+    }
+}
+
+/// Asks for those that nothing is known against, which are silent until they answer.
+async fn ask_peers(netlink: &Netlink, sight: &mut Sight) {
+    let open = |peer: &PeerFact| peer.address.filter(|_| peer.standing == Standing::Silent);
+    let addresses: Vec<_> = sight.peers.list.iter().filter_map(open).collect();
+    let Ok(uplink) = sight.uplink else {
+        for peer in &mut sight.peers.list {
+            if open(peer).is_some() {
+                peer.standing = Standing::NotAsked("there is no uplink".into());
+            }
+        }
+        return;
+    };
+    let found = reach::reach(netlink, uplink, &addresses).await;
+    for peer in &mut sight.peers.list {
+        if let Some(standing) = open(peer).and_then(|address| found.get(&address)) {
+            peer.standing = standing.clone();
+        }
+    }
+}
+
+fn port(kernel: &Kernel, ifindex: u32) -> Option<Port> {
+    let link = kernel.links.get(&ifindex)?;
+    let bridge = link.master.and_then(|bridge| kernel.links.get(&bridge));
+    let hanging = |link: &Link| {
+        [&link.qdiscs, &link.ingress_filters, &link.egress_filters]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let mut limits = hanging(link);
+    limits.extend(bridge.map(hanging).unwrap_or_default());
+    Some(Port {
+        ifindex,
+        name: link.name.clone(),
+        mtu: link.mtu,
+        limits,
+        bridge_mtu: bridge.map(|bridge| bridge.mtu),
+        offloads: ethtool::offloads(&link.name),
+    })
+}
+
+async fn programs(
+    netlink: &Netlink,
+    pins: &Pins,
+    uplink: Option<&Port>,
+    pods: &[Port],
+    tcx: bool,
+) -> Result<Vec<Foreign>> {
+    let mut found = Vec::new();
+    if let Some(uplink) = uplink {
+        let hooks = [Hook::FromWire, Hook::ToWire];
+        found.extend(foreign::at(netlink, pins, uplink, hooks, tcx).await?);
+    }
+    for pod in pods {
+        let hooks = [Hook::FromPod, Hook::ToPod];
+        found.extend(foreign::at(netlink, pins, pod, hooks, tcx).await?);
+    }
+    Ok(found)
+}

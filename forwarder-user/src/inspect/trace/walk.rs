@@ -1,0 +1,204 @@
+//! The walk: the decisions of the programs in their order, on a snapshot. Pure.
+//!
+//! It mirrors `entrance.rs` and `flow.rs` of the programs, and goes on after the first "the kernel's":
+//! what comes behind tells whether the packet can ever be confirmed.
+
+use underpass_common::addr::ShowMac;
+use underpass_common::settings::Offload;
+use underpass_common::verdict::{Hook, Verdict};
+
+use super::{Outcome, Question, Snapshot, Step, Trace, words};
+
+/// What would become of a packet.
+pub fn walk(question: &Question, snapshot: &Snapshot) -> Trace {
+    let mut walk = Walk {
+        q: question,
+        s: snapshot,
+        steps: Vec::new(),
+        stop: None,
+    };
+    walk.programs();
+    walk.offload();
+    walk.pod_cidrs();
+    walk.pod();
+    let flows = walk.flows();
+    let known = walk.look_up(flows.asks_anew);
+    let way_out = flows.cached.or(known);
+    walk.way_out(way_out);
+    let exit = walk.kernel(known);
+    let steps = std::mem::take(&mut walk.steps);
+    Trace {
+        node: snapshot.node.clone(),
+        packet: question.report(),
+        entrance: question.way.entrance().name(),
+        exit: question.way.exit().name(),
+        steps,
+        result: walk.end(&flows, way_out, &exit),
+    }
+}
+
+/// A walk under way.
+pub(super) struct Walk<'a> {
+    pub(super) q: &'a Question,
+    pub(super) s: &'a Snapshot,
+    steps: Vec<Step>,
+    pub(super) stop: Option<Stop>,
+}
+
+/// Where the entrance leaves the packet to the kernel.
+pub(super) struct Stop {
+    /// `None`: no program sees it.
+    pub(super) verdict: Option<Verdict>,
+    /// Why, in a few words.
+    pub(super) why: String,
+}
+
+impl Walk<'_> {
+    pub(super) fn step(
+        &mut self,
+        step: &'static str,
+        looked_at: impl Into<String>,
+        found: impl Into<String>,
+        outcome: Outcome,
+    ) {
+        self.steps.push(Step {
+            step,
+            looked_at: looked_at.into(),
+            found: found.into(),
+            outcome,
+        });
+    }
+
+    /// The first reason is the one that counts.
+    pub(super) fn stop(&mut self, verdict: impl Into<Option<Verdict>>, why: impl Into<String>) {
+        let verdict = verdict.into();
+        self.stop.get_or_insert_with(|| Stop {
+            verdict,
+            why: why.into(),
+        });
+    }
+
+    /// The device that a hook is on for this packet, where it is known.
+    pub(super) fn place(&self, hook: Hook) -> Option<u32> {
+        match hook {
+            Hook::FromPod | Hook::ToPod => self.s.veth_of(self.q.pod),
+            Hook::ToWire | Hook::FromWire => Some(self.s.uplink).filter(|uplink| *uplink != 0),
+        }
+    }
+
+    pub(super) fn is_attached(&self, hook: Hook) -> Option<bool> {
+        let ifindex = self.place(hook)?;
+        Some(self.s.attached.contains(&(hook, ifindex)))
+    }
+
+    /// Those of the hooks of which it is so.
+    fn names(&self, hooks: [Hook; 2], attached: Option<bool>) -> String {
+        let those = hooks
+            .iter()
+            .filter(|hook| self.is_attached(**hook) == attached);
+        let names: Vec<_> = those.map(|hook| hook.name()).collect();
+        names.join(", ")
+    }
+
+    fn programs(&mut self) {
+        let hooks = [self.q.way.entrance(), self.q.way.exit()];
+        let places = hooks.map(|hook| {
+            let place = self.place(hook);
+            let unknown = match hook {
+                Hook::FromPod | Hook::ToPod => "the pod's veth, not known yet".to_owned(),
+                Hook::ToWire | Hook::FromWire => "the uplink, of which there is none".to_owned(),
+            };
+            let device = place.map_or(unknown, |ifindex| self.s.device(ifindex));
+            format!("{} on {device}", hook.name())
+        });
+        let missing = self.names(hooks, Some(false));
+        let unknown = self.names(hooks, None);
+        let (found, outcome) = match (missing.as_str(), unknown.as_str()) {
+            ("", "") => ("attached".to_owned(), Outcome::Ok),
+            ("", unknown) => (
+                format!("attached, but for {unknown}: not known"),
+                Outcome::Ok,
+            ),
+            (missing, _) => (format!("NOT attached: {missing}"), Outcome::Kernel),
+        };
+        self.step("programs", places.join(", "), found, outcome);
+        let [entrance, _] = hooks;
+        let has_uplink = self.place(Hook::FromWire).is_some();
+        if self.is_attached(entrance) == Some(false) || !has_uplink {
+            self.stop(None, "no program of ours sees it");
+        }
+    }
+
+    fn offload(&mut self) {
+        let settings = &self.s.settings;
+        let [off, confirmed, always] =
+            [Offload::Off, Offload::Confirmed, Offload::Always].map(|mode| mode as u8);
+        let counters = format!(
+            "generation {}, epoch {}",
+            settings.generation, settings.epoch
+        );
+        let found = match settings.offload {
+            mode if mode == off => "off".to_owned(),
+            mode if mode == confirmed => format!("confirmed; {counters}"),
+            mode if mode == always => format!("always; {counters}"),
+            other => format!("unknown ({other}), taken for confirmed; {counters}"),
+        };
+        let is_off = settings.is_off();
+        self.step("offload", "settings", found, kernels(is_off));
+        if is_off {
+            self.stop(Verdict::Off, "offload is off");
+        }
+    }
+
+    fn pod_cidrs(&mut self) {
+        let cidrs: Vec<_> = self.s.pod_cidrs().iter().map(ToString::to_string).collect();
+        let looked_at = format!("own podCIDRs: {}", cidrs.join(" "));
+        let (found, is_own) = match self.q.pod {
+            None => ("any pod of this node".to_owned(), true),
+            Some(pod) if self.s.is_own(pod) => (format!("{pod} is in there"), true),
+            Some(pod) => (format!("{pod} is not in there"), false),
+        };
+        self.step("pod_cidrs", looked_at, &found, kernels(!is_own));
+        if !is_own {
+            self.stop(Verdict::NotPodTraffic, found);
+        }
+    }
+
+    fn pod(&mut self) {
+        let Some(pod) = self.q.pod else {
+            let found = "no pod's address is known yet: nothing has been delivered to one";
+            return self.step("pod", "endpoints", found, Outcome::Note);
+        };
+        let Some(veth) = self.s.veth_of(Some(pod)) else {
+            let found = "its veth is not known: the kernel has delivered nothing to it yet";
+            return self.step(
+                "pod",
+                format!("endpoints, neighbours: {pod}"),
+                found,
+                Outcome::Note,
+            );
+        };
+        let learned = match self.s.endpoints.get(&pod) {
+            Some(endpoint) => format!(
+                "learned: pod {}, gateway {}",
+                ShowMac(endpoint.pod_mac),
+                ShowMac(endpoint.gateway_mac)
+            ),
+            None => "nothing learned yet".to_owned(),
+        };
+        let state = words::pod_state(self.s.pods.get(&veth));
+        let found = match state {
+            None => format!("{}, attached; {learned}", self.s.device(veth)),
+            Some(why) => format!("{}: {why}", self.s.device(veth)),
+        };
+        let looked_at = format!("endpoints, pods: {pod}");
+        self.step("pod", looked_at, found, kernels(state.is_some()));
+    }
+}
+
+pub(super) fn kernels(is_kernels: bool) -> Outcome {
+    match is_kernels {
+        true => Outcome::Kernel,
+        false => Outcome::Ok,
+    }
+}

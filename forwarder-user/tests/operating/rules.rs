@@ -1,0 +1,118 @@
+//! The alerts: what they say is right, each fires when it should, and each has a chapter that tells what to do.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::promtool::promtool;
+use crate::repository;
+
+const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
+
+/// The alerts, as they stand in the rules.
+pub fn alerts() -> Result<Vec<Value>> {
+    let rules: Value = serde_saphyr::from_str(&repository("deploy/prometheus/alerts.yaml"))?;
+    let groups = rules["groups"].as_array().context("no groups")?;
+    let rules = groups.iter().filter_map(|group| group["rules"].as_array());
+    let alerts: Vec<Value> = rules.flatten().cloned().collect();
+    ensure!(alerts.len() >= 10, "the rules have lost their alerts");
+    Ok(alerts)
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
+    let found = value.pointer(path).and_then(Value::as_str);
+    found.with_context(|| format!("no {path} in {value}"))
+}
+
+/// The anchors of a document's headings, as a browser of repositories makes them.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn promtool_takes_the_rules() -> Result<()> {
+    promtool(
+        "promtool_takes_the_rules",
+        &["check", "rules", "alerts.yaml"],
+        "",
+    )
+}
+
+#[test]
+fn each_alert_fires_when_it_should_and_not_otherwise() -> Result<()> {
+    const TEST: &str = "each_alert_fires_when_it_should_and_not_otherwise";
+    let cases: Value = serde_saphyr::from_str(&repository("deploy/prometheus/alerts_test.yaml"))?;
+    let cases = cases["tests"].as_array().context("no tests")?;
+    for alert in alerts()? {
+        let name = text(&alert, "/alert")?;
+        let expected =
+            |case: &&Value| case["name"] == name && case.to_string().contains("exp_alerts");
+        ensure!(
+            cases.iter().any(|case| expected(&case)),
+            "no case has {name} fire"
+        );
+    }
+    promtool(TEST, &["test", "rules", "alerts_test.yaml"], "")
+}
+
+#[test]
+fn each_alert_says_what_it_means_and_where_to_read_on() -> Result<()> {
+    let chapters = anchors(&repository(TROUBLESHOOTING));
+    for alert in alerts()? {
+        let name = text(&alert, "/alert")?;
+        let severity = text(&alert, "/labels/severity")?;
+        ensure!(
+            ["info", "warning", "critical"].contains(&severity),
+            "{name}: {severity}"
+        );
+        for part in ["summary", "description"] {
+            ensure!(
+                text(&alert, &format!("/annotations/{part}"))?.len() > 20,
+                "{name}: {part}"
+            );
+        }
+        let runbook = text(&alert, "/annotations/runbook_url")?;
+        let anchor = runbook
+            .strip_prefix(TROUBLESHOOTING)
+            .and_then(|rest| rest.strip_prefix('#'));
+        let anchor = anchor.with_context(|| format!("{name}: {runbook}"))?;
+        ensure!(
+            chapters.contains(anchor),
+            "{name}: no chapter #{anchor} in {TROUBLESHOOTING}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_links_of_the_document_lead_somewhere() -> Result<()> {
+    let document = repository(TROUBLESHOOTING);
+    let links = document
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let links: Vec<&str> = links.collect();
+    ensure!(links.len() >= 5, "it has lost its links: {links:?}");
+    for link in links {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let path = match file {
+            "" => TROUBLESHOOTING.to_owned(),
+            file => format!("docs/{file}"),
+        };
+        let target = repository(&path);
+        ensure!(
+            anchor.is_empty() || anchors(&target).contains(anchor),
+            "{link}: no such heading"
+        );
+    }
+    Ok(())
+}

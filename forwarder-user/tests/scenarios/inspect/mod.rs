@@ -1,0 +1,4 @@
+//! What the reading commands say is so.
+
+mod flows;
+mod trace;

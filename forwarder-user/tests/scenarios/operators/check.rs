@@ -1,0 +1,205 @@
+//! `underpass check` on nodes of a lab.
+
+use std::fs;
+use std::net::TcpListener;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use underpass::datapath::attach::Mechanism;
+use underpass_bench::api_server::ApiServer;
+use underpass_bench::lab::{AgentOptions, Families, Node};
+use underpass_bench::{Lab, root_or_skip};
+
+use crate::common::{lab, start_agents};
+
+/// What a check says, and its exit code.
+struct Said {
+    findings: Value,
+    code: Option<i32>,
+}
+
+impl Said {
+    fn of(lab: &Lab, node: &Node, bpffs: &str, more: &[&str]) -> Result<Self> {
+        let bpffs = lab.bpffs(node).with_file_name(bpffs);
+        let bpffs = bpffs.to_string_lossy();
+        let program = env!("CARGO_BIN_EXE_underpass");
+        let words = [program, "check", "-o", "json", "--bpffs", &bpffs];
+        let output = node.output(&[&words[..], more].concat())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
+        Ok(Self {
+            findings: serde_json::from_str(&text).with_context(|| format!("{text}{said}"))?,
+            code: output.status.code(),
+        })
+    }
+
+    /// With the nodes of the lab's file, before any agent.
+    fn by_file(lab: &Lab) -> Result<Self> {
+        let file = lab.nodes_file();
+        let more = ["--nodes-file", &file.to_string_lossy()];
+        Self::of(lab, lab.node(1), "unused", &more)
+    }
+
+    /// Expects an outcome, and some words of what was found.
+    fn expect(&self, name: &str, outcome: &str, words: &str) -> Result<()> {
+        let findings = self.findings.as_array().context("no list")?;
+        let found = findings.iter().find(|one| one["name"] == name);
+        let found = found.with_context(|| format!("nobody looks at {name}"))?;
+        let told = found["detail"].as_str().context("nothing found")?;
+        ensure!(
+            found["outcome"] == outcome && told.contains(words),
+            "{found}"
+        );
+        ensure!(found["fix"].is_null() == (outcome == "pass"), "{found}");
+        Ok(())
+    }
+}
+
+const SEGMENT: &str = "peers on the segment";
+const OTHERS: &str = "programs of others";
+
+/// Takes the links of these nodes away, and has node 1 forget what it knew of them.
+fn silence(lab: &Lab, nodes: &[usize]) -> Result<()> {
+    for &number in nodes {
+        let node = lab.node(number);
+        node.run(&["ip", "link", "set", node.uplink(), "down"])?;
+    }
+    lab.node(1).run(&["ip", "neigh", "flush", "all"]).map(drop)
+}
+
+#[test]
+fn check_before_an_agent() -> Result<()> {
+    if !root_or_skip("check_before_an_agent") {
+        return Ok(());
+    }
+    let lab = lab().nodes(3).pods(2).families(Families::Dual).build()?;
+    let node = lab.node(1);
+
+    // All is found out from the nodes file and the kernel.
+    let said = Said::by_file(&lab)?;
+    said.expect(SEGMENT, "pass", "all 4 addresses answer")?;
+    said.expect("uplink", "pass", node.uplink())?;
+    said.expect("pods", "pass", "2 veths: vethpod1, vethpod2")?;
+    said.expect(OTHERS, "pass", "none")?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+
+    // Nobody tells of the nodes.
+    let said = Said::of(&lab, node, "unused", &[])?;
+    said.expect("nodes", "warn", "nobody tells of other nodes")?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+
+    // An uplink that is not there, and a file that is not there.
+    let said = Said::of(&lab, node, "unused", &["--iface", "eth77"])?;
+    said.expect("uplink", "fail", "eth77")?;
+    ensure!(said.code == Some(1), "{}", said.findings);
+    let said = Said::of(&lab, node, "unused", &["--nodes-file", "/nowhere"])?;
+    said.expect("nodes", "fail", "/nowhere")?;
+    ensure!(said.code == Some(1), "{}", said.findings);
+
+    // A node that is away, and all of them.
+    silence(&lab, &[3])?;
+    let said = Said::by_file(&lab)?;
+    said.expect(
+        SEGMENT,
+        "warn",
+        "2 of 4 answer; asked in vain for the MAC of node3",
+    )?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+    silence(&lab, &[2])?;
+    let said = Said::by_file(&lab)?;
+    said.expect(SEGMENT, "fail", "0 of 4 answer")?;
+    ensure!(said.code == Some(1), "{}", said.findings);
+    Ok(())
+}
+
+/// What speaks against a fast path on this node is told, whoever has set it up.
+#[test]
+fn check_finds_what_is_in_the_way() -> Result<()> {
+    if !root_or_skip("check_finds_what_is_in_the_way") {
+        return Ok(());
+    }
+    let lab = lab().nodes(2).pods(2).build()?;
+    let node = lab.node(1);
+    node.run(&[
+        "sh",
+        "-ec",
+        "tc qdisc add dev eth0 clsact
+         tc filter add dev eth0 egress pref 9 bpf direct-action bytecode '1,6 0 0 4294967295'
+         tc qdisc add dev vethpod1 root tbf rate 10mbit burst 10kb latency 50ms
+         ip link set vethpod2 mtu 9000
+         ethtool -K vethpod2 tso off",
+    ])?;
+    node.sysctl("net.ipv4.conf.eth0.rp_filter", "1")?;
+    node.sysctl("net.ipv4.ip_forward", "0")?;
+    let said = Said::by_file(&lab)?;
+    said.expect(OTHERS, "warn", "filter bpf pref 9")?;
+    said.expect("queueing", "warn", "vethpod1 (tbf)")?;
+    said.expect("MTU", "warn", "vethpod2")?;
+    said.expect("offloads of pods", "warn", "vethpod2")?;
+    said.expect("rp_filter", "warn", "uplink: 1, strict")?;
+    said.expect("net.ipv4.ip_forward", "warn", "0: ")?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+    Ok(())
+}
+
+#[test]
+fn check_beside_an_agent() -> Result<()> {
+    if !root_or_skip("check_beside_an_agent") {
+        return Ok(());
+    }
+    let lab = lab().nodes(3).build()?;
+    let _agents = start_agents(&lab, &AgentOptions::default())?;
+    let node = lab.node(1);
+    let own = lab.bpffs(node);
+    let own = own.file_name().context("no name")?.to_string_lossy();
+    let said = Said::of(&lab, node, &own, &[])?;
+    said.expect("nodes", "pass", "2 others, from the agent's maps")?;
+    said.expect(SEGMENT, "pass", "all 2 addresses answer")?;
+    said.expect(OTHERS, "pass", "none")?;
+    // The neighbours are the agent's still.
+    let neighbours = node.run(&["ip", "neigh", "show", "dev", node.uplink()])?;
+    let kept = neighbours.lines().filter(|line| line.contains(" managed "));
+    ensure!(kept.count() == 2, "{neighbours}");
+
+    // To who looks from other pins these programs are somebody else's.
+    if Mechanism::of_this_kernel() == Mechanism::Tcx {
+        let said = Said::by_file(&lab)?;
+        let first = "TCX program from_wire (id ";
+        said.expect(OTHERS, "warn", first)?;
+        said.expect(OTHERS, "warn", "eth0 ingress, before ours")?;
+        said.expect(SEGMENT, "pass", "all 2 addresses answer")?;
+    }
+    Ok(())
+}
+
+/// As in a pod: the nodes come from the API, and this node is the one with its address.
+#[test]
+fn check_asks_the_api() -> Result<()> {
+    if !root_or_skip("check_asks_the_api") {
+        return Ok(());
+    }
+    let lab = lab().nodes(3).build()?;
+    let node = lab.node(1);
+    let nodes: Value = serde_saphyr::from_str(&lab.nodes_list().to_yaml()?)?;
+    let nodes = nodes["items"].as_array().context("no items")?.clone();
+    let listener = node.enter(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
+    let mut server = ApiServer::on(listener, nodes);
+    let kubeconfig = lab.file("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "check"}}],
+        "clusters": [{"name": "here", "cluster": {"server": server.url()}}],
+        "users": [{"name": "check", "user": {"token": "any"}}],
+    });
+    fs::write(&kubeconfig, text.to_string())?;
+    let more = ["--kubeconfig", &kubeconfig.to_string_lossy()];
+    let said = Said::of(&lab, node, "unused", &more)?;
+    said.expect("nodes", "pass", "2 others, from the Kubernetes API")?;
+    said.expect(SEGMENT, "pass", "all 2 addresses answer")?;
+
+    server.stop();
+    let said = Said::of(&lab, node, "unused", &more)?;
+    said.expect("nodes", "fail", "Kubernetes API")?;
+    ensure!(said.code == Some(1), "{}", said.findings);
+    Ok(())
+}
