@@ -52,7 +52,10 @@ fn every_contender_is_what_its_name_says() -> Result<()> {
     }
     ensure!(results.agents.len() == 3, "{:?}", results.agents);
     let text = report::summary(&results);
-    ensure!(text.contains("too few rounds"), "one round proves nothing:\n{text}");
+    ensure!(
+        text.contains("too few rounds"),
+        "one round proves nothing:\n{text}"
+    );
     Ok(())
 }
 

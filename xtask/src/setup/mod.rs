@@ -168,7 +168,11 @@ pub fn for_bench() -> Result<()> {
 /// # Errors
 /// As [`for_lab`].
 pub fn for_tests() -> Result<()> {
-    run_steps(TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH, &PROMTOOL]), false).map(drop)
+    run_steps(
+        TOOLCHAIN.iter().chain([&PROGRAMS, &BENCH, &PROMTOOL]),
+        false,
+    )
+    .map(drop)
 }
 
 /// Brings what building and running the fuzz targets need; silent where nothing is to do.

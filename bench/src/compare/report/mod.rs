@@ -47,7 +47,8 @@ pub fn write(results: &Results, dir: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// Where the file cannot be read, or holds something else or of another form.
 pub fn read(path: &Path) -> Result<Results> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let results: Results = serde_json::from_str(&text)
         .with_context(|| format!("{} is no report.json of this program's", path.display()))?;
     ensure!(

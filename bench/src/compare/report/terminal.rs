@@ -45,7 +45,9 @@ fn write_summary(results: &Results, out: &mut String) -> std::fmt::Result {
         let lines = LINES
             .iter()
             .map(|&(title, traffic, figure)| (title, trial(traffic, target), figure));
-        let mut lines = lines.filter(|(_, trial, _)| trials.contains(trial)).peekable();
+        let mut lines = lines
+            .filter(|(_, trial, _)| trials.contains(trial))
+            .peekable();
         if lines.peek().is_some() {
             writeln!(out, "{heading}")?;
         }
