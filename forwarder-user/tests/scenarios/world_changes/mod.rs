@@ -1,5 +1,6 @@
 //! The world changes: nodes, pods, links and addresses come, go and become others.
 
+mod addresses;
 mod claims;
 mod neighbours;
 mod nodes;

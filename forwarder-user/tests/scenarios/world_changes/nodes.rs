@@ -7,6 +7,7 @@ use underpass_bench::lab::{AgentOptions, Family, Node, NodeEntry, names};
 use underpass_bench::traffic::{Frame, FrameSocket, PacketType};
 use underpass_bench::{Lab, root_or_skip, wait_until};
 
+use super::addresses::add_address;
 use super::view::{is_kept_fresh, peer, trie, wait_for_no_peer, wait_for_peer};
 use crate::common::{DEADLINE, lab, no_dad, start_agents, with_families};
 use crate::inject::is_for;
@@ -120,10 +121,7 @@ fn a_node_moves(family: Family) -> Result<()> {
     }
 
     // There, the CNI being ahead of us; and back, the CNI being behind.
-    moved.ip(&format!(
-        "addr add {new}/{prefix} dev eth0 {}",
-        no_dad(family)
-    ))?;
+    add_address(moved, new)?;
     let there = stream(&lab, 1, 3)?;
     lead_to(new)?;
     wait_for_peer(&lab, here, "node3", "kernel_routes_elsewhere")?;
@@ -133,10 +131,7 @@ fn a_node_moves(family: Family) -> Result<()> {
     expect_unharmed(there)?;
     talk.wait_for(Road::Fast)?;
 
-    moved.ip(&format!(
-        "addr add {old}/{prefix} dev eth0 {}",
-        no_dad(family)
-    ))?;
+    add_address(moved, old)?;
     let back = stream(&lab, 1, 3)?;
     claim(old)?;
     wait_for_peer(&lab, here, "node3", "kernel_routes_elsewhere")?;

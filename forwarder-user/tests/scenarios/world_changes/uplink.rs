@@ -8,8 +8,9 @@ use nix::unistd::Pid;
 use underpass_bench::lab::{AgentOptions, Family, Node, NodeEntry, names};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 
+use super::addresses::add_address;
 use super::view::{trie, wait_for_line, wait_for_peer};
-use crate::common::{DEADLINE, Datapath, lab, no_dad, start_agents, with_families};
+use crate::common::{DEADLINE, Datapath, lab, start_agents, with_families};
 use crate::streams::{expect_unharmed, stream};
 use crate::talk::{Road, Talk};
 
@@ -37,10 +38,7 @@ fn this_node_moves(family: Family) -> Result<()> {
     if family == Family::V4 {
         here.sysctl("net.ipv4.conf.eth0.promote_secondaries", "1")?;
     }
-    here.ip(&format!(
-        "addr add {new}/{prefix} dev eth0 {}\n",
-        no_dad(family)
-    ))?;
+    add_address(here, new)?;
     let change = |node: &mut NodeEntry| node.internal_ips = vec![new.to_string()];
     lab.write_nodes_file(&lab.nodes_list().changed("node1", change))?;
     there.ip(&format!(
