@@ -2,15 +2,16 @@
 //! rest are the project's own tasks, which their own tests and the demo run.
 
 mod documented;
+#[path = "documented/shell.rs"]
+mod shell;
 
-use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use underpass_bench::lab::{Node, Process};
+use underpass_bench::lab::Process;
 use underpass_bench::{Lab, root_or_skip, wait_until};
+
+use crate::shell::Shell;
 
 const README: &str = include_str!("../../README.md");
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -35,70 +36,32 @@ fn is_task(command: &str) -> bool {
     .any(|task| command.starts_with(&format!("cargo xtask {task}")))
 }
 
-/// A shell on a node of the lab, as README's reader has one.
+/// README's reader: a shell, and the agent that was started from it.
 struct Reader<'lab> {
-    lab: &'lab Lab,
-    path: String,
+    shell: Shell<'lab>,
     agent: Option<Process>,
 }
 
 impl<'lab> Reader<'lab> {
-    /// With `underpass` on the PATH, and a `kubectl` that knows the lab's nodes.
     fn new(lab: &'lab Lab) -> Self {
-        let dir = lab.file("bin");
-        fs::create_dir_all(&dir).unwrap();
-        symlink(env!("CARGO_BIN_EXE_underpass"), dir.join("underpass")).unwrap();
-        let kubectl = dir.join("kubectl");
-        let nodes = lab.nodes_file();
-        let script = format!(
-            "#!/bin/sh\n[ \"$*\" = 'get nodes -o yaml' ] && exec cat {}\n",
-            nodes.display()
-        );
-        fs::write(&kubectl, script).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
         Self {
-            lab,
-            path,
+            shell: Shell::new(lab),
             agent: None,
         }
     }
 
-    fn node(&self) -> &'lab Node {
-        self.lab.node(1)
-    }
-
-    fn pins(&self) -> PathBuf {
-        self.lab.bpffs(self.node())
-    }
-
-    /// `command` as README has it, but for the place of the pins, which this lab has to itself.
-    fn shell(&self, command: &str) -> [String; 3] {
-        let pins = self.pins().display().to_string();
-        let command = command.replace("/sys/fs/bpf/underpass", &pins);
-        let (home, path) = (self.lab.file("home"), &self.path);
-        fs::create_dir_all(&home).unwrap();
-        let line = format!(
-            "cd {} && export PATH={path} UNDERPASS_BPFFS={pins} && {command}",
-            home.display()
-        );
-        ["sh".into(), "-c".into(), line]
-    }
-
     fn run(&self, command: &str) -> String {
-        self.node()
-            .run(&self.shell(command))
-            .unwrap_or_else(|error| panic!("README says `{command}`: {error:#}"))
+        let printed = self.shell.run(command);
+        printed.unwrap_or_else(|error| panic!("README: {error:#}"))
     }
 
     fn start_agent(&mut self, command: &str) {
-        let [shell, option, line] = self.shell(&format!("exec {command}"));
+        let [shell, option, line] = self.shell.line(&format!("exec {command}"));
         let mut background = Command::new(shell);
         background.args([option, line]);
-        self.agent = Some(self.node().spawn(background).unwrap());
-        let status = self.shell("underpass status");
+        self.agent = Some(self.shell.node().spawn(background).unwrap());
         wait_until(DEADLINE, "the agent of README sets everything up", || {
-            let screen = self.node().run(&status);
+            let screen = self.shell.run("underpass status");
             // The peers are what the agent writes last.
             screen.is_ok_and(|screen| screen.contains("attached") && screen.contains("node2"))
         })
@@ -140,7 +103,7 @@ fn every_command_of_the_readme_works() {
                 assert!(output.contains("`unconfirmed`"), "{output}");
             }
             "underpass detach" => {
-                assert!(!reader.pins().exists(), "{output}");
+                assert!(!reader.shell.pins().exists(), "{output}");
                 // What README says after it looks into the maps again.
                 reader.start_agent(agent);
             }

@@ -92,27 +92,3 @@ fn each_alert_says_what_it_means_and_where_to_read_on() -> Result<()> {
     }
     Ok(())
 }
-
-#[test]
-fn the_links_of_the_document_lead_somewhere() -> Result<()> {
-    let document = repository(TROUBLESHOOTING);
-    let links = document
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next());
-    let links: Vec<&str> = links.collect();
-    ensure!(links.len() >= 5, "it has lost its links: {links:?}");
-    for link in links {
-        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-        let path = match file {
-            "" => TROUBLESHOOTING.to_owned(),
-            file => format!("docs/{file}"),
-        };
-        let target = repository(&path);
-        ensure!(
-            anchor.is_empty() || anchors(&target).contains(anchor),
-            "{link}: no such heading"
-        );
-    }
-    Ok(())
-}

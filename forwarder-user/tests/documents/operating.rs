@@ -1,0 +1,104 @@
+//! `docs/operating.md` and `docs/troubleshooting.md`: what they say to type on a node.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use underpass_bench::lab::{AgentOptions, AgentProcess};
+use underpass_bench::{Lab, root_or_skip, skip};
+
+use crate::blocks::{Block, blocks};
+use crate::shell::Shell;
+use crate::traffic::Traffic;
+use crate::{DEADLINE, repository, try_block};
+
+const OPERATING: &str = "docs/operating.md";
+const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
+
+/// What of troubleshooting needs no cluster, and ends by itself.
+const ON_A_NODE: [&str; 4] = ["underpass ", "bpftool ", "ip neighbour ", "ls "];
+
+#[test]
+fn every_command_for_operators_works() -> Result<()> {
+    const TEST: &str = "every_command_for_operators_works";
+    if !root_or_skip(TEST) {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .underpass(env!("CARGO_BIN_EXE_underpass"))
+        .build()?;
+    let agents = lab.start_agents(&AgentOptions::default(), DEADLINE)?;
+    let shell = Shell::new(&lab);
+    let mut traffic = Traffic::start(&lab, &shell)?;
+
+    let operating = repository(OPERATING);
+    let of_operating = blocks(&operating);
+    ensure!(of_operating.len() >= 8, "it has lost its commands");
+    let has_curl = shell.run("curl --version").is_ok();
+    for block in of_operating {
+        if block.script.contains("curl ") && !has_curl {
+            skip(TEST, "there is no curl here: the metrics are not looked at");
+            continue;
+        }
+        try_block(&block, &shell, &mut traffic)?;
+    }
+
+    settings_are_told(&operating, &shell.run("underpass agent --help")?)?;
+    let troubleshooting = repository(TROUBLESHOOTING);
+    let of_troubleshooting = lines_for_a_node(&troubleshooting);
+    ensure!(of_troubleshooting.len() >= 6, "{of_troubleshooting:?}");
+    for script in of_troubleshooting {
+        let block = Block {
+            heading: "",
+            script,
+            shown: None,
+        };
+        try_block(&block, &shell, &mut traffic)?;
+    }
+    for document in [operating, troubleshooting] {
+        metrics_are_served(&document, &agents[0])?;
+    }
+    Ok(())
+}
+
+fn lines_for_a_node(document: &str) -> BTreeSet<&str> {
+    let lines = blocks(document)
+        .into_iter()
+        .flat_map(|it| it.script.lines());
+    lines
+        .filter(|line| ON_A_NODE.iter().any(|start| line.starts_with(start)))
+        .collect()
+}
+
+/// Each option of the agent has its place in the table.
+fn settings_are_told(document: &str, help: &str) -> Result<()> {
+    let options = help.lines().filter_map(|line| {
+        let name = line.trim_start().strip_prefix("--")?;
+        name.split(' ').next()
+    });
+    let options: Vec<_> = options.collect();
+    ensure!(options.len() > 10, "{options:?}");
+    for option in options {
+        let told = [format!("`{option}`"), format!("`--{option}`")];
+        ensure!(
+            told.iter().any(|it| document.contains(it)),
+            "{option} is not told of"
+        );
+    }
+    Ok(())
+}
+
+/// Each metric that a document names is one that the agent serves.
+fn metrics_are_served(document: &str, agent: &AgentProcess) -> Result<()> {
+    let (_, served) = agent.get("/metrics")?;
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let words = document.split(|c| !is_of_name(c));
+    let metrics: BTreeSet<_> = words
+        .filter(|word| word.starts_with("underpass_"))
+        .collect();
+    metrics.first().context("no metric is named")?;
+    for metric in metrics {
+        let is_it = |line: &str| line.starts_with(metric);
+        ensure!(served.lines().any(is_it), "nobody serves {metric}");
+    }
+    Ok(())
+}
