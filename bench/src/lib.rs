@@ -27,6 +27,7 @@ pub mod demo;
 mod interrupt;
 pub mod lab;
 pub mod measure;
+mod random;
 pub mod scale;
 mod screen;
 pub mod skip;

@@ -7,7 +7,6 @@
 
 mod cases;
 mod packets;
-mod random;
 mod runner;
 mod stage;
 mod world;
@@ -19,11 +18,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use self::cases::CASES;
-use self::random::Random;
 use self::runner::{Candidate, Runner};
 use self::stage::Stage;
 use super::results::{Cost, Datapath};
 use crate::measure::cpu;
+use crate::random::Random;
 
 /// Entries of the trie.
 const ROUTES: [usize; 5] = [10, 100, 1000, 5000, 10_000];

@@ -6,8 +6,8 @@ use underpass_common::route::Route;
 use underpass_common::tag;
 
 use super::cases::{Case, Flows, Witness};
-use super::random::Random;
 use crate::compare::bpf::layout::{FRAME, PreparedFrame};
+use crate::random::Random;
 use underpass_common::verdict::Hook;
 
 /// An IPv4 address, network order.

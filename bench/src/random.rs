@@ -1,7 +1,7 @@
 //! Chance that is the same for the same seed.
 
-/// xorshift64* (Vigna): shuffling asks no more of it.
-pub(super) struct Random(u64);
+/// xorshift64* (Vigna): shuffling and drawing lots ask no more of it.
+pub(crate) struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
@@ -9,7 +9,8 @@ impl Random {
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1))
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    /// A number less than `limit`, which is not 0.
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
