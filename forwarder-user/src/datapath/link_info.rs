@@ -1,20 +1,38 @@
-//! What the kernel says of a pinned TCX link: the device it is attached to, which aya does not tell.
+//! What the kernel says of a pinned TCX link: the device it is attached to and on which side, which aya does
+//! not tell.
 
+use std::fs;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use aya_obj::generated::{bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_link_info, bpf_link_type};
 
 use super::bpf;
 
-/// Interface index of the device that a pinned link is attached to. `None`: the device is gone, or
-/// the pin is not a TCX link.
+/// Where a TCX link is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Interface index of the device.
+    pub ifindex: u32,
+    /// On its ingress; or else on its egress.
+    pub is_ingress: bool,
+}
+
+/// Where a pinned link is attached. `None`: the device is gone, or the pin is not a TCX link: something else, or a
+/// symbolic link to whatever.
 ///
 /// # Errors
 /// What the kernel answers to `BPF_OBJ_GET` or `BPF_OBJ_GET_INFO_BY_FD`.
-pub fn tcx_ifindex(pin: &Path) -> io::Result<Option<u32>> {
+pub fn tcx_place(pin: &Path) -> io::Result<Option<Place>> {
+    if !fs::symlink_metadata(pin)?.is_file() {
+        return Ok(None);
+    }
     let link = bpf::open_pin(pin)?;
+    // Asked of a map or a program, the kernel would fill in what it has to say of these.
+    if !is_link(&link)? {
+        return Ok(None);
+    }
     // SAFETY: a structure of integers, for which zeros are values.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = bpf::nothing_said();
@@ -27,6 +45,17 @@ pub fn tcx_ifindex(pin: &Path) -> io::Result<Option<u32>> {
         return Ok(None);
     }
     // SAFETY: the type says which member is set.
-    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
-    Ok((ifindex != 0).then_some(ifindex))
+    let tcx = unsafe { info.__bindgen_anon_1.tcx };
+    let is_ingress = tcx.attach_type == bpf_attach_type::BPF_TCX_INGRESS as u32;
+    let ifindex = tcx.ifindex;
+    Ok((ifindex != 0).then_some(Place {
+        ifindex,
+        is_ingress,
+    }))
+}
+
+/// Whether a descriptor is a link's (`bpf_link_show_fdinfo`, kernel/bpf/syscall.c).
+fn is_link(descriptor: &OwnedFd) -> io::Result<bool> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()))?;
+    Ok(info.lines().any(|line| line.starts_with("link_id:")))
 }
