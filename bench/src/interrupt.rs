@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -53,4 +55,18 @@ pub(crate) fn check() -> Result<()> {
         return Err(Interrupted.into());
     }
     Ok(())
+}
+
+/// Sleeps, unless this process is asked to stop.
+pub(crate) fn nap(duration: Duration) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let end = Instant::now() + duration;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(LOOK));
+    }
 }

@@ -17,7 +17,8 @@
 //! IPv4, IPv6 or both.
 //!
 //! [`lab`] builds it and runs things in it, [`traffic`] sends and counts packets, [`measure`] tells
-//! how fast they were. [`demo`] shows it all, [`scale`] measures the agent in a large cluster.
+//! how fast they were. [`demo`] shows it all, [`scale`] measures the agent in a large cluster,
+//! [`soak`] has agents come and go under traffic for as long as one likes.
 //! [`lab::kubernetes`] makes the nodes a real cluster, [`api_server`] stands in for a Kubernetes API server.
 
 pub mod api_server;
@@ -31,6 +32,7 @@ mod random;
 pub mod scale;
 mod screen;
 pub mod skip;
+pub mod soak;
 pub mod traffic;
 pub mod wait;
 

@@ -1,6 +1,7 @@
 //! `underpass detach`: takes everything out, and puts back what was changed.
 
 use anyhow::{Context as _, Result};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::settings::Offload;
 
 use crate::datapath::attach::Mechanism;
@@ -24,15 +25,21 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     }
     let lock = pins.lock()?;
     // A damaged or foreign layout must not keep anybody from taking it out.
-    match inspect::open(pins) {
-        Ok(mut maps) => {
-            switch_off(&mut maps)?;
-            restore_sysctls(pins, &maps)?;
-        }
-        Err(error) => println!("maps not read, sysctls left as they are: {error:#}"),
-    }
+    let maps = inspect::open(pins).and_then(|mut maps| {
+        switch_off(&mut maps)?;
+        Ok(maps)
+    });
+    // The programs may use other maps than those that are pinned: of an upgrade that was broken off.
     let links = Attachments::new(pins.clone(), Mechanism::of_this_kernel()).detach_all()?;
     println!("detached {links} programs");
+    let pods = match maps.and_then(|maps| maps.settings()) {
+        Ok(settings) => pod_cidrs_of(&settings),
+        Err(error) => {
+            println!("maps not read: {error:#}");
+            Vec::new()
+        }
+    };
+    restore_sysctls(pins, pods)?;
     release_kernel_state().await?;
     // After the peers have been let go of.
     for line in neighbour_limits::restore(&mut Kernels, &pins.neighbour_limits())? {
@@ -50,14 +57,18 @@ fn switch_off(maps: &mut Maps) -> Result<()> {
     maps.set_settings(&settings)
 }
 
-/// What went fast comes back to the kernel here and now: its connections must not be taken for
-/// INVALID when connection tracking is strict again.
-fn restore_sysctls(pins: &Pins, maps: &Maps) -> Result<()> {
+/// What went fast has come back to the kernel: its connections must not be taken for INVALID when connection tracking
+/// is strict again. `pods`: where this node's pods are. Maybe anywhere, where no map tells: an agent of another version
+/// has made them, or one that did not live to write it down.
+fn restore_sysctls(pins: &Pins, mut pods: Vec<IpNet>) -> Result<()> {
     if !pins.was_strict().exists() {
         return Ok(());
     }
+    if pods.is_empty() {
+        pods = vec![Ipv4Net::default().into(), Ipv6Net::default().into()];
+    }
     let key = sysctl::TCP_BE_LIBERAL;
-    match conntrack::be_liberal_with(&pod_cidrs_of(&maps.settings()?)) {
+    match conntrack::be_liberal_with(&pods) {
         Ok(connections) => {
             sysctl::write(key, 0)?;
             println!("{key} is 0 again, as it was, but for {connections} connections under way");

@@ -2,14 +2,19 @@
 //! have alone.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use anyhow::Result;
 use underpass::datapath::attach::{Device, Mechanism};
-use underpass::datapath::{Attachments, LoadOptions, Loaded, Pins, load};
+use underpass::datapath::{Attachments, LoadOptions, Loaded, Pins, bpf, load};
 use underpass_bench::lab::Node;
 use underpass_bench::traffic::Ping;
 use underpass_bench::{Lab, root_or_skip, skip};
+use underpass_common::map_names;
 use underpass_common::verdict::{Hook, Verdict};
 
 const OPTIONS: LoadOptions = LoadOptions { max_flows: 1024 };
@@ -167,12 +172,118 @@ fn a_clsact_qdisc_that_others_need_stays() {
     assert_eq!(bed.clsact_on(), ["eth0", "vethpod1"]);
 }
 
+/// Where one of the four programs of the bed belongs.
+fn link_pin(bed: &Bed, hook: Hook, device: &'static str) -> std::path::PathBuf {
+    let pins = Pins::new(bed.lab.bpffs(bed.node()));
+    let index = move || Ok(nix::net::if_::if_nametoindex(device)?);
+    pins.link(hook, bed.node().enter(index).unwrap())
+}
+
+/// Each program sees each of three packets, and once.
+fn expect_each_sees_all(bed: &Bed) {
+    let before = bed.counted();
+    bed.ping();
+    for ((hook, before), (_, after)) in before.into_iter().zip(bed.counted()) {
+        let more = after - before;
+        assert!(
+            (3..6).contains(&more),
+            "{} has seen {more} of 3 packets",
+            hook.name()
+        );
+    }
+}
+
+/// An agent was killed between making a filter and pinning it.
+#[test]
+fn a_filter_without_a_pin_is_taken_over() {
+    if !root_or_skip("a_filter_without_a_pin_is_taken_over") {
+        return;
+    }
+    let bed = Bed::new(Mechanism::Clsact);
+    let attached = bed.attach_all();
+    bed.ping();
+    fs::remove_file(link_pin(&bed, Hook::FromWire, "eth0")).unwrap();
+    assert_eq!(bed.attach_all(), attached);
+    expect_each_sees_all(&bed);
+}
+
+/// An agent was killed between the pin and the filter, or somebody has deleted the filter.
+#[test]
+fn a_filter_that_only_its_pin_tells_of_is_made_and_taken_out() {
+    if !root_or_skip("a_filter_that_only_its_pin_tells_of_is_made_and_taken_out") {
+        return;
+    }
+    let bed = Bed::new(Mechanism::Clsact);
+    let attached = bed.attach_all();
+    bed.ping();
+    let delete = "tc filter del dev eth0 ingress; tc qdisc del dev vethpod1 clsact";
+    bed.node().run(&["sh", "-ec", delete]).unwrap();
+    let left = bed.with(|attachments, _| attachments.attached());
+    let hooks: Vec<_> = left.iter().map(|(hook, _)| *hook).collect();
+    assert_eq!(hooks, [Hook::ToWire]);
+    assert_eq!(bed.attach_all(), attached);
+    expect_each_sees_all(&bed);
+
+    bed.node().run(&["sh", "-ec", delete]).unwrap();
+    bed.with(|attachments, _| attachments.detach_all());
+    assert_eq!(bed.clsact_on(), [""; 0]);
+}
+
+/// What stands where a link should be is looked at before it is used.
+#[test]
+fn what_is_no_link_of_ours_is_replaced() {
+    let name = "what_is_no_link_of_ours_is_replaced";
+    if Mechanism::of_this_kernel() != Mechanism::Tcx {
+        return skip(name, "this kernel has no TCX: Linux 6.6 brought it");
+    }
+    if !root_or_skip(name) {
+        return;
+    }
+    let bed = Bed::new(Mechanism::Tcx);
+    let attached = bed.attach_all();
+    bed.ping();
+    let pins = Pins::new(bed.lab.bpffs(bed.node()));
+    let pin = link_pin(&bed, Hook::FromWire, "eth0");
+    // A map whose type has the number of TCX links; a program; a link on the other side; one on another device.
+    let others = [
+        pins.map(map_names::ROUTES_V4),
+        pins.program(Hook::FromWire),
+        link_pin(&bed, Hook::ToWire, "eth0"),
+        link_pin(&bed, Hook::FromPod, "vethpod1"),
+    ];
+    for other in &others {
+        fs::remove_file(&pin).unwrap();
+        let object = bpf::open_pin(other).unwrap();
+        bpf::pin(object.as_fd(), &pin).unwrap();
+        drop(object);
+        assert_eq!(bed.attach_all(), attached, "{}", other.display());
+        expect_each_sees_all(&bed);
+    }
+    for other in others
+        .iter()
+        .map(std::path::PathBuf::as_path)
+        .chain([Path::new("/nonexistent")])
+    {
+        fs::remove_file(&pin).unwrap();
+        symlink(other, &pin).unwrap();
+        let found = bed.with(|attachments, _| attachments.attached());
+        assert_eq!(found.len(), attached.len() - 1, "{}", other.display());
+        assert_eq!(bed.attach_all(), attached, "{}", other.display());
+        expect_each_sees_all(&bed);
+    }
+}
+
 #[test]
 fn a_device_that_came_again_has_no_programs() {
     if !root_or_skip("a_device_that_came_again_has_no_programs") {
         return;
     }
-    let bed = Bed::new(Mechanism::of_this_kernel());
+    for mechanism in [Mechanism::of_this_kernel(), Mechanism::Clsact] {
+        none_on_the_next_device(&Bed::new(mechanism));
+    }
+}
+
+fn none_on_the_next_device(bed: &Bed) {
     let pod = bed.lab.pod(1, 1);
     let attached = bed.attach_all();
     let veth = pod.node_veth().to_owned();

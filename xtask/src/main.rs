@@ -67,6 +67,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Have agents come, go, crash and change under traffic, for as long as one likes
+    #[command(disable_help_flag = true)]
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => tasks::demo::run(&args),
         Task::Bench { args } => tasks::bench::run(&args),
         Task::Scale { args } => tasks::scale::run(&args),
+        Task::Soak { args } => tasks::soak::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{} {error:#}", terminal::red("error:"));

@@ -321,7 +321,7 @@ mod tests {
         let mut clock = Clock::start(100, Duration::from_secs(3));
         assert_eq!(clock.left(), "5 min left");
         clock.done();
-        // The turn took no time at all.
-        assert_eq!(clock.left(), "1 min left");
+        // The turn took no time at all, and so will the others.
+        assert_eq!(clock.left(), "0 min left");
     }
 }

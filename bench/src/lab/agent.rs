@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -256,7 +257,9 @@ impl Lab {
         command
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cannot share the agent's log")?)
-            .stderr(output);
+            .stderr(output)
+            // Ctrl-C is for whoever made the lab.
+            .process_group(0);
         Ok((command, log))
     }
 

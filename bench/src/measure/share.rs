@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::Lab;
+use crate::lab::Node;
 
 /// Packets of pods that crossed between nodes, as all nodes of a cluster have counted them: each
 /// where it leaves a node and where it enters one.
@@ -17,16 +18,25 @@ impl Counted {
     pub fn read(lab: &Lab) -> Result<Self> {
         let mut counted = Self::default();
         for node in lab.nodes() {
-            let status = lab.underpass_json(node, &["status"])?;
-            let number = |field: &str| {
-                status["traffic"][field]
-                    .as_u64()
-                    .with_context(|| format!("`underpass status -o json` has no traffic.{field}"))
-            };
-            counted.fast += number("fast_packets")?;
-            counted.kernel += number("kernel_packets")?;
+            let here = Self::of(lab, node)?;
+            counted.fast += here.fast;
+            counted.kernel += here.kernel;
         }
         Ok(counted)
+    }
+
+    /// On one node, since its maps were made.
+    pub fn of(lab: &Lab, node: &Node) -> Result<Self> {
+        let status = lab.underpass_json(node, &["status"])?;
+        let number = |field: &str| {
+            status["traffic"][field]
+                .as_u64()
+                .with_context(|| format!("`underpass status -o json` has no traffic.{field}"))
+        };
+        Ok(Self {
+            fast: number("fast_packets")?,
+            kernel: number("kernel_packets")?,
+        })
     }
 
     pub fn since(self, before: Self) -> Self {

@@ -12,17 +12,16 @@ mod maps;
 mod node;
 mod report;
 mod stage;
-mod usage;
+pub(crate) mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use crate::interrupt;
+use crate::interrupt::{self, nap};
 use heartbeats::{Heartbeats, Traffic};
 use limits::Limits;
 use report::{Beat, Report, Round};
@@ -172,18 +171,4 @@ fn beat(running: &Running, beats: Option<Heartbeats>, during: Duration) -> Resul
         events_per_s: traffic.events_per_s,
         bytes_per_s: traffic.bytes_per_s,
     })
-}
-
-/// Sleeps, unless this process is asked to stop.
-fn nap(duration: Duration) -> Result<()> {
-    const LOOK: Duration = Duration::from_millis(50);
-    let end = Instant::now() + duration;
-    loop {
-        interrupt::check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(LOOK));
-    }
 }

@@ -8,7 +8,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 /// Memory of a process, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// Resident now (`VmRSS`).
     pub resident_kib: u64,
     /// The most that ever was (`VmHWM`).
@@ -19,7 +19,7 @@ pub(super) struct Memory {
 ///
 /// # Errors
 /// Where it has ended.
-pub(super) fn memory(pid: u32) -> Result<Memory> {
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     parse_memory(&text).with_context(|| format!("cannot make out {path}"))

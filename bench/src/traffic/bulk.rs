@@ -49,6 +49,7 @@ pub struct Bulk {
     listen_port: u16,
     local_port: u16,
     size: u64,
+    pace: u32,
 }
 
 impl Bulk {
@@ -59,6 +60,7 @@ impl Bulk {
             listen_port: target.port(),
             local_port: 0,
             size: u64::MAX,
+            pace: u32::MAX,
         }
     }
 
@@ -66,6 +68,13 @@ impl Bulk {
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
+        self
+    }
+
+    /// No faster than this, in bytes per second.
+    #[must_use]
+    pub fn pace(mut self, bytes_per_second: u32) -> Self {
+        self.pace = bytes_per_second;
         self
     }
 
@@ -105,6 +114,9 @@ impl Bulk {
                 return Err(error);
             }
         };
+        if self.pace != u32::MAX {
+            socket::pace(&stream, self.pace)?;
+        }
         let sender = {
             let (stream, progress) = (stream.try_clone()?, Arc::clone(&progress));
             thread::Builder::new()

@@ -83,6 +83,24 @@ pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
+/// Has TCP send no faster than this, in bytes per second (`SO_MAX_PACING_RATE`, socket(7)).
+pub(crate) fn pace(stream: &TcpStream, bytes_per_second: u32) -> Result<()> {
+    let value = &raw const bytes_per_second;
+    // SAFETY: the value is as long as is said, and lives until the call returns.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            value.cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    let error = io::Error::last_os_error();
+    ensure!(set == 0, "cannot pace a connection: {error}");
+    Ok(())
+}
+
 /// A UDP socket on a port (0: any) of all of the host's addresses, with a large buffer. It shows IPv4
 /// peers as mapped addresses: see [`plain`].
 pub(crate) fn udp_server(host: &Host, port: u16) -> Result<UdpSocket> {

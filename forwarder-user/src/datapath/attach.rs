@@ -6,25 +6,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
-use aya::programs::links::{FdLink, Link as _, PinnedLink};
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::sys::SyscallError;
 use aya::util::KernelVersion;
 use tracing::debug;
 use underpass_common::verdict::Hook;
 
+use super::link_info::Place;
 use super::load::program;
-use super::{Pins, clsact, link_info, pins};
-
-/// Priority of our filters where there is no TCX. One of its own, so that no other filter is
-/// replaced; high, so that those of others run first and we see what they leave.
-pub const FILTER_PRIORITY: u16 = 0xc0de;
-/// Handle of our filters.
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 1);
+use super::{Pins, clsact, filter, link_info, pins};
 
 /// How programs are attached on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +71,10 @@ impl Attachments {
         let attached = self.alive()?;
         for (hook, ifindex) in self.pinned()? {
             if !attached.contains(&(hook, ifindex)) {
-                debug!(hook = hook.name(), ifindex, "its device is gone");
+                debug!(
+                    hook = hook.name(),
+                    ifindex, "its device is gone, or the pin is not ours"
+                );
                 pins::remove_file(&self.pins.link(hook, ifindex))?;
             }
         }
@@ -99,12 +98,10 @@ impl Attachments {
     fn is_alive(&self, hook: Hook, ifindex: u32) -> Result<bool> {
         let pin = self.pins.link(hook, ifindex);
         match self.mechanism {
-            Mechanism::Tcx => {
-                let found = link_info::tcx_ifindex(&pin)
-                    .with_context(|| format!("cannot look at the link {}", pin.display()))?;
-                Ok(found == Some(ifindex))
-            }
-            Mechanism::Clsact => Ok(interface_name(ifindex).is_some()),
+            Mechanism::Tcx => is_at(&pin, hook, ifindex)
+                .with_context(|| format!("cannot look at the link {}", pin.display())),
+            Mechanism::Clsact => filter::is_there(hook, ifindex)
+                .with_context(|| format!("cannot look at the filters of interface {ifindex}")),
         }
     }
 
@@ -146,17 +143,12 @@ impl Attachments {
         device: Device<'_>,
     ) -> Result<()> {
         let pin = self.pins.link(hook, device.ifindex);
-        if pin.exists() {
-            let old: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(&pin)?).try_into()?;
-            match program.attach_to_link(old) {
-                Ok(id) => {
-                    // The pin keeps the link; our descriptor of it may go.
-                    drop(program.take_link(id)?);
-                    return Ok(());
-                }
-                Err(error) if is_no_link(&error) => pins::remove_file(&pin)?,
-                Err(error) => return Err(error.into()),
+        if fs::symlink_metadata(&pin).is_ok() {
+            // What we would update must be where we think; anything else at our name is given up.
+            if is_at(&pin, hook, device.ifindex)? && swap(program, &pin)? {
+                return Ok(());
             }
+            pins::remove_file(&pin)?;
         }
         check_name(device)?;
         // Last in the chain: the programs of others have had their say, on what comes in and on
@@ -166,7 +158,7 @@ impl Attachments {
         let link: FdLink = program.take_link(id)?.try_into()?;
         link.pin(&pin)?;
         // A device renamed in between: the link is on another one, which `attached` would find out.
-        if link_info::tcx_ifindex(&pin)? != Some(device.ifindex) {
+        if !is_at(&pin, hook, device.ifindex)? {
             pins::remove_file(&pin)?;
             bail!("the device was renamed meanwhile");
         }
@@ -183,21 +175,19 @@ impl Attachments {
         let pin = self.pins.link(hook, device.ifindex);
         let has_ours = self.has_filter(device.ifindex);
         clsact::ensure(&self.pins, device, has_ours)?;
-        let id = if pin.exists() {
-            program.attach_to_link(filter(hook, device.name)?)?
-        } else {
-            let options = TcAttachOptions::Netlink(NlOptions {
-                priority: FILTER_PRIORITY,
-                handle: FILTER_HANDLE,
-                ..NlOptions::default()
-            });
-            program.attach_with_options(device.name, attach_type(hook), options)?
-        };
-        // Dropping the link would take the filter away; it is to outlive us.
-        std::mem::forget(program.take_link(id)?);
-        pins::remove_file(&pin)?;
-        program.pin(&pin)?;
-        Ok(())
+        // Pinned first: should we be killed before the filter is there, who comes next finds the pin and takes out
+        // whatever there is.
+        let is_new = fs::symlink_metadata(&pin).is_err();
+        pin_in_place(program, &pin)?;
+        match filter::put(program, hook, device) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if is_new {
+                    pins::remove_file(&pin)?;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Detaches the program of a hook; none there is as good.
@@ -208,8 +198,7 @@ impl Attachments {
         let pin = self.pins.link(hook, ifindex);
         let is_filter = self.mechanism == Mechanism::Clsact && pin.exists();
         if is_filter && let Some(name) = interface_name(ifindex) {
-            filter(hook, &name)?
-                .detach()
+            filter::take_out(hook, &name)
                 .with_context(|| format!("cannot detach {} from {name}", hook.name()))?;
         }
         pins::remove_file(&pin)?;
@@ -241,23 +230,50 @@ impl Attachments {
     }
 }
 
-/// Entrances look at what a device receives, exits at what it sends.
-const fn attach_type(hook: Hook) -> TcAttachType {
+/// The side of a device that a hook is on: entrances look at what it receives, exits at what it sends.
+pub(super) const fn attach_type(hook: Hook) -> TcAttachType {
     match hook.is_entrance() {
         true => TcAttachType::Ingress,
         false => TcAttachType::Egress,
     }
 }
 
-fn filter(hook: Hook, name: &str) -> Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(
-        name,
-        attach_type(hook),
-        FILTER_PRIORITY,
-        FILTER_HANDLE,
-        None,
-    )
-    .with_context(|| format!("the device {name} is gone"))
+/// Whether a pin is a link on the hook's side of that device.
+fn is_at(pin: &Path, hook: Hook, ifindex: u32) -> io::Result<bool> {
+    let is_ingress = attach_type(hook) == TcAttachType::Ingress;
+    let wanted = Place {
+        ifindex,
+        is_ingress,
+    };
+    Ok(link_info::tcx_place(pin)? == Some(wanted))
+}
+
+/// Has a pinned link run this program. False where its device has gone.
+fn swap(program: &mut SchedClassifier, pin: &Path) -> Result<bool> {
+    let old = SchedClassifierLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
+    match program.attach_to_link(old) {
+        Ok(id) => {
+            // The pin keeps the link; our descriptor of it may go.
+            drop(program.take_link(id)?);
+            Ok(true)
+        }
+        Err(error) if is_no_link(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Pins a program in place of what was pinned there, if anything.
+fn pin_in_place(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
+    if fs::symlink_metadata(pin).is_err() {
+        return Ok(program.pin(pin)?);
+    }
+    // A name that no hook has.
+    let mut beside = pin.as_os_str().to_owned();
+    beside.push("-new");
+    let beside = Path::new(&beside);
+    pins::remove_file(beside)?;
+    program.pin(beside)?;
+    fs::rename(beside, pin).with_context(|| format!("cannot replace {}", pin.display()))
 }
 
 /// `ENOLINK`: what `BPF_LINK_UPDATE` answers where the device of a link is gone.

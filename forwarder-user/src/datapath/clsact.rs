@@ -84,20 +84,37 @@ fn note(pins: &Pins, ifindex: u32) -> PathBuf {
 /// Whether anybody's filter hangs on it, on either side.
 fn is_used(index: i32) -> Result<bool> {
     for side in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-        let mut request = TcMessage::with_index(index);
-        request.header.parent = TcHandle {
-            minor: side,
-            ..TcHandle::CLSACT
-        };
-        let answer = ask(
-            RouteNetlinkMessage::GetTrafficFilter(request),
-            NLM_F_REQUEST | NLM_F_DUMP,
-        )?;
-        if answer > 0 {
+        if filters(index, side, |_| true)? > 0 {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a filter of this priority hangs on one side of a device, [`TcHandle::MIN_INGRESS`] or
+/// [`TcHandle::MIN_EGRESS`]. A device that has gone has none.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn has_filter(ifindex: u32, side: u16, priority: u16) -> Result<bool> {
+    let index = i32::try_from(ifindex).context("an interface index is too large")?;
+    // `tcm_info` holds the priority above the protocol (`TC_H_MAKE`, linux/pkt_sched.h).
+    let is_it = |filter: &TcMessage| filter.header.info >> 16 == u32::from(priority);
+    Ok(filters(index, side, is_it)? > 0)
+}
+
+/// How many such filters there are on one side of a device.
+fn filters(index: i32, side: u16, is_meant: impl Fn(&TcMessage) -> bool) -> Result<usize> {
+    let mut request = TcMessage::with_index(index);
+    request.header.parent = TcHandle {
+        minor: side,
+        ..TcHandle::CLSACT
+    };
+    ask(
+        RouteNetlinkMessage::GetTrafficFilter(request),
+        NLM_F_REQUEST | NLM_F_DUMP,
+        |answer| matches!(answer, RouteNetlinkMessage::NewTrafficFilter(filter) if is_meant(filter)),
+    )
 }
 
 fn remove(index: i32) -> Result<()> {
@@ -108,12 +125,16 @@ fn remove(index: i32) -> Result<()> {
         ..TcHandle::CLSACT
     };
     let message = RouteNetlinkMessage::DelQueueDiscipline(request);
-    ask(message, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+    ask(message, NLM_F_REQUEST | NLM_F_ACK, |_| true).map(drop)
 }
 
-/// Asks the kernel, in the namespace of this thread: with how many messages it answers. None, where what was asked
-/// about is gone.
-fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<usize> {
+/// Asks the kernel, in the namespace of this thread: with how many messages that are meant it answers. None, where
+/// what was asked about is gone.
+fn ask(
+    message: RouteNetlinkMessage,
+    flags: u16,
+    is_meant: impl Fn(&RouteNetlinkMessage) -> bool,
+) -> Result<usize> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = flags;
     request.finalize();
@@ -137,7 +158,8 @@ fn ask(message: RouteNetlinkMessage, flags: u16) -> Result<usize> {
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(messages),
                 NetlinkPayload::Error(error) => return outcome(error.to_io(), messages),
-                _ => messages += 1,
+                NetlinkPayload::InnerMessage(answer) => messages += usize::from(is_meant(&answer)),
+                _ => {}
             }
             // Messages begin at multiples of four (NLMSG_ALIGN).
             let length = (message.header.length as usize).next_multiple_of(4);

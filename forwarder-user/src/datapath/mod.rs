@@ -3,8 +3,10 @@
 pub mod attach;
 pub mod bpf;
 mod clsact;
+pub mod filter;
 pub mod link_info;
 pub mod load;
+mod lock_holder;
 pub mod maps;
 pub mod pins;
 pub mod query;

@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use underpass_common::verdict::Hook;
 
+use super::lock_holder;
 use crate::neighbour_limits::Marks;
 
 /// The directory where nothing else is asked for.
@@ -127,10 +128,14 @@ impl Pins {
             .with_context(|| format!("cannot open {}", self.root.display()))?;
         match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
             Ok(dir) => Ok(AgentLock { _dir: dir }),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
-                "another agent is at work on {}: stop it first, or name another directory with --bpffs",
-                self.root.display()
-            ),
+            Err((dir, nix::errno::Errno::EWOULDBLOCK)) => {
+                let process = lock_holder::of(&dir)
+                    .map_or_else(String::new, |pid| format!(" (process {pid})"));
+                bail!(
+                    "another agent is at work on {}{process}: stop it first, or name another directory with --bpffs",
+                    self.root.display()
+                )
+            }
             Err((_, error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", self.root.display()))
             }

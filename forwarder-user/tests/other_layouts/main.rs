@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 
 use aya::maps::MapInfo;
+use aya::programs::ProgramInfo;
 use underpass::datapath::{Loaded, bpf, load};
 use underpass_bench::root_or_skip;
 use underpass_common::map_names;
@@ -277,5 +278,33 @@ fn what_is_not_ours_stays() {
         let left: Vec<_> = fs::read_dir(bed.pins.root()).unwrap().collect();
         assert_eq!(left.len(), pins.len(), "{left:?}");
         assert!(pins.iter().all(|pin| pin.exists()));
+    });
+}
+
+#[test]
+fn what_is_no_program_of_ours_is_replaced_where_it_bears_our_name() {
+    if !root_or_skip("what_is_no_program_of_ours_is_replaced_where_it_bears_our_name") {
+        return;
+    }
+    on_bpffs(|bed| {
+        bed.load().maps.set_settings(&settings()).unwrap();
+        let map = shape(&bed.pins.map(map_names::PODS));
+        for hook in Hook::ALL {
+            let pin = bed.pins.program(hook);
+            let theirs = Foreign::create(map).unwrap();
+            fs::remove_file(&pin).unwrap();
+            theirs.pin(&pin);
+            assert_eq!(bed.load().started_afresh, None, "the maps are ours");
+            let name = ProgramInfo::from_pin(&pin).unwrap();
+            assert_eq!(name.name_as_str(), Some(hook.name()));
+        }
+
+        // A directory is nothing that we have made.
+        let pin = bed.pins.program(Hook::FromPod);
+        fs::remove_file(&pin).unwrap();
+        fs::create_dir(&pin).unwrap();
+        let error = load(&bed.pins, OPTIONS).err().expect("there is no room");
+        let told = format!("{error:#}");
+        assert!(told.contains(pin.to_str().unwrap()), "{told}");
     });
 }

@@ -10,4 +10,5 @@ pub mod kube_assets;
 pub mod lab;
 mod lab_program;
 pub mod scale;
+pub mod soak;
 pub mod test;

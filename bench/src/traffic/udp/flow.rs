@@ -27,6 +27,7 @@ pub struct UdpFlow {
     listen_port: u16,
     local_port: u16,
     rate: u32,
+    burst: u32,
     size: usize,
     limit: u64,
 }
@@ -39,6 +40,7 @@ impl UdpFlow {
             listen_port: target.port(),
             local_port: 0,
             rate: 1000,
+            burst: 1,
             size: 64,
             limit: u64::MAX,
         }
@@ -48,6 +50,13 @@ impl UdpFlow {
     #[must_use]
     pub fn rate(mut self, packets_per_second: u32) -> Self {
         self.rate = packets_per_second.max(1);
+        self
+    }
+
+    /// This many at a time without a pause between them; the rate stays what it is on average.
+    #[must_use]
+    pub fn burst(mut self, packets: u32) -> Self {
+        self.burst = packets.max(1);
         self
     }
 
@@ -120,13 +129,15 @@ impl UdpFlow {
 
     /// Sends until told to stop; behind its time it catches up.
     fn send(self, socket: &UdpSocket, id: u64, sending: &Sending) {
-        let interval = Duration::from_secs(1) / self.rate;
+        let interval = Duration::from_secs(1) * self.burst / self.rate;
         let mut payload = vec![0; self.size];
         payload[..8].copy_from_slice(&id.to_be_bytes());
         let mut due = Instant::now();
         for sequence in 0..self.limit {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            due += interval;
+            if sequence.is_multiple_of(self.burst.into()) {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                due += interval;
+            }
             if sending.stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -170,6 +181,10 @@ pub struct UdpReport {
     pub out_of_order: u64,
     /// The first that was lost, counted from 0.
     pub first_lost: Option<u64>,
+    /// Which were lost, in order, counted from 0.
+    pub lost_ones: Vec<u64>,
+    /// Of the lost ones, how many came to a receiver whose buffer was full.
+    pub overflowed: u64,
     /// The first thing that the sender's kernel said against sending.
     pub send_error: Option<String>,
 }
@@ -208,13 +223,18 @@ impl UdpStream {
         });
         let arrivals = self.receiver.stop()?;
         let send_error = lock(&self.sending.errors).take();
+        let lost_ones: Vec<_> = (0..sent)
+            .filter(|&sequence| !arrivals.seen.contains(sequence))
+            .collect();
         Ok(UdpReport {
             sent,
-            received: arrivals.seen.len() as u64,
-            lost: sent.saturating_sub(arrivals.seen.len() as u64),
+            received: arrivals.seen.len(),
+            lost: sent.saturating_sub(arrivals.seen.len()),
             duplicated: arrivals.duplicated,
             out_of_order: arrivals.out_of_order,
-            first_lost: (0..sent).find(|sequence| !arrivals.seen.contains(sequence)),
+            first_lost: lost_ones.first().copied(),
+            lost_ones,
+            overflowed: arrivals.overflowed,
             send_error: send_error.map(|error| error.to_string()),
         })
     }

@@ -1,7 +1,7 @@
 //! The end that counts.
 
-use std::collections::HashSet;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,12 +19,45 @@ pub(super) const HEADER: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     /// Each sequence number, once.
-    pub seen: HashSet<u64>,
+    pub seen: Sequences,
     next: u64,
     /// How often one arrived again.
     pub duplicated: u64,
     /// How often one arrived after a later one.
     pub out_of_order: u64,
+    /// How many found the socket's buffer full: no network has lost them.
+    pub overflowed: u64,
+}
+
+/// A set of sequence numbers that begin at 0: a bit for each.
+#[derive(Debug, Default)]
+pub(super) struct Sequences {
+    bits: Vec<u64>,
+    len: u64,
+}
+
+impl Sequences {
+    /// True where it is new.
+    fn insert(&mut self, sequence: u64) -> bool {
+        let (word, bit) = ((sequence / 64) as usize, 1 << (sequence % 64));
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        self.len += u64::from(is_new);
+        is_new
+    }
+
+    pub fn contains(&self, sequence: u64) -> bool {
+        let word = self.bits.get((sequence / 64) as usize);
+        word.is_some_and(|word| word & 1 << (sequence % 64) != 0)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
 }
 
 impl Arrivals {
@@ -96,13 +129,38 @@ fn count(socket: &UdpSocket, id: u64, received: &AtomicU64, stop: &AtomicBool) -
             Ok(len) => {
                 if let Some(sequence) = sequence_of(&buffer[..len], id) {
                     arrivals.note(sequence);
-                    received.store(arrivals.seen.len() as u64, Ordering::Relaxed);
+                    received.store(arrivals.seen.len(), Ordering::Relaxed);
                 }
             }
-            Err(_) if stopping => return arrivals,
+            Err(_) if stopping => {
+                arrivals.overflowed = overflowed(socket);
+                return arrivals;
+            }
             // Nothing came for a while; or an ICMP error, which says nothing about what comes.
             Err(_) => {}
         }
+    }
+}
+
+/// How many packets the socket had no room for. A kernel that doesn't tell has lost none.
+fn overflowed(socket: &UdpSocket) -> u64 {
+    /// `SK_MEMINFO_DROPS` (linux/sock_diag.h).
+    const DROPS: usize = 8;
+    let mut info = [0_u32; DROPS + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes there.
+    let told = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    match told {
+        0 => info[DROPS].into(),
+        _ => 0,
     }
 }
 
@@ -127,8 +185,23 @@ mod tests {
             arrivals.note(sequence);
         }
         assert_eq!(arrivals.seen.len(), 5);
+        assert!(arrivals.seen.contains(5) && !arrivals.seen.contains(4));
+        assert!(!arrivals.seen.contains(64));
         assert_eq!(arrivals.duplicated, 1);
         assert_eq!(arrivals.out_of_order, 1);
+    }
+
+    #[test]
+    fn a_full_socket_is_told_of() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = receiver.local_addr().unwrap();
+        assert_eq!(overflowed(&receiver), 0);
+        nix::sys::socket::setsockopt(&receiver, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
+        for _ in 0..100 {
+            sender.send_to(&[0; 1000], target).unwrap();
+        }
+        assert!((1..100).contains(&overflowed(&receiver)));
     }
 
     #[test]

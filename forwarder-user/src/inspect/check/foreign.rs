@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use underpass_common::verdict::Hook;
 
 use super::facts::{Foreign, Port};
-use crate::datapath::attach::FILTER_PRIORITY;
+use crate::datapath::filter::FILTER_PRIORITY;
 use crate::datapath::query::{self, Attached};
 use crate::datapath::{Pins, link_info};
 use crate::world::netlink::{Filter, Netlink};
@@ -34,7 +34,7 @@ pub async fn at(
         if tcx {
             let attached = query::tcx(hook, port.ifindex)
                 .with_context(|| format!("the TCX programs on {device}"))?;
-            let ours = link_info::id(&pins.link(hook, port.ifindex)).ok();
+            let ours = link_info::id(&pins.link(hook, port.ifindex)).ok().flatten();
             found.extend(place.programs(&attached, ours, query::program_name));
         }
         let filters = netlink.filters(port.ifindex, hook.is_entrance()).await?;

@@ -4,6 +4,7 @@ mod by_hand;
 mod detach;
 mod flow_table;
 mod foreign;
+mod half_done;
 mod other_versions;
 mod restarts;
 mod unfit;

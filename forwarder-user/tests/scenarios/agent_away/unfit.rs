@@ -94,7 +94,11 @@ fn second_agent() -> Result<()> {
     let (lab, mut agents, talk) = busy_lab()?;
     let node = lab.node(1);
     let line = last_words(&lab, node, &[], &lab.bpffs(node))?;
-    let expected = format!("another agent is at work on {}", lab.bpffs(node).display());
+    let (dir, first) = (lab.bpffs(node), agents[0].pid());
+    let expected = format!(
+        "another agent is at work on {} (process {first})",
+        dir.display()
+    );
     ensure!(line.contains(&expected), "{line}");
     ensure!(agents[0].is_running());
     assert_eq!(talk.road()?, Road::Fast);

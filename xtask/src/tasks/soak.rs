@@ -1,0 +1,17 @@
+//! `cargo xtask soak`: agents that come, go and crash under traffic, by the program `underpass-soak`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::lab_program::{self, Profile};
+
+pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    lab_program::run(
+        "underpass-soak",
+        Profile::Debug,
+        args,
+        "make network namespaces and load BPF programs into the kernel",
+    )
+}
