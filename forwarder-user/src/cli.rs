@@ -18,8 +18,10 @@ use crate::datapath::pins::DEFAULT_DIR;
 use crate::sysctl;
 
 pub use layers::parse;
-pub use looking::{CheckArgs, FlowFilter, FlowOrder, FlowsArgs, Protocol, StatusArgs, TraceArgs};
-use looking::{FLOWS_EXAMPLES, TRACE_EXAMPLES};
+pub use looking::{
+    CheckArgs, FlowFilter, FlowOrder, FlowsArgs, Protocol, StatusArgs, TopArgs, TraceArgs,
+};
+use looking::{FLOWS_EXAMPLES, TOP_HELP, TRACE_EXAMPLES};
 pub use manual::{completions, man};
 
 /// Pod traffic across an L2-adjacent Kubernetes cluster, below the kernel's route table.
@@ -65,6 +67,9 @@ pub enum Command {
     /// What would become of a packet, step by step, and why
     #[command(after_long_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
+    /// What goes by, live: rates past the kernel and by it, and why by it
+    #[command(after_long_help = TOP_HELP)]
+    Top(TopArgs),
     /// Is this machine fit? Every precondition, with what to do about it. Ends with 1 where one fails, else with 0
     Check(Box<CheckArgs>),
     /// Take everything out again: programs, maps, routes, neighbours, sysctls

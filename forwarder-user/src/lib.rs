@@ -5,7 +5,7 @@
 //! - [`agent`] and [`apply`]: the loop, and the only writer
 //! - [`events`]: what the cluster is told of it
 //! - [`datapath`]: the BPF programs and maps, loaded, attached, pinned
-//! - [`inspect`]: `status`, `peers`, `pods`, `flows`, `trace`, `check`
+//! - [`inspect`]: `status`, `peers`, `pods`, `flows`, `trace`, `top`, `check`
 //! - [`detach`]: everything out again
 
 pub mod agent;

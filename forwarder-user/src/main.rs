@@ -40,6 +40,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pods(args) => inspect::pods::run(&args),
         Command::Flows(args) => inspect::flows::run(&args),
         Command::Trace(args) => runtime()?.block_on(inspect::trace::run(&args)),
+        Command::Top(args) => inspect::top::run(&args),
         Command::Check(args) => runtime()?.block_on(run_check(&args)),
         Command::Detach(args) => runtime()?.block_on(run_detach(args)),
         Command::Completions(args) => cli::completions(args.shell, &mut io::stdout().lock()),

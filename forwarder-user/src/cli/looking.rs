@@ -1,4 +1,4 @@
-//! What the commands that only look take: `status`, `flows`, `trace`, `check`.
+//! What the commands that only look take: `status`, `flows`, `trace`, `top`, `check`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Output, ReadArgs, UplinkArgs};
+use super::{Output, PinArgs, ReadArgs, UplinkArgs};
 
 /// `underpass status`.
 #[derive(Clone, Debug, Args)]
@@ -140,6 +140,29 @@ pub struct TraceArgs {
     pub from_port: Option<u16>,
 }
 
+/// `underpass top`.
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// How far apart to read
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = some_seconds)]
+    pub interval: Duration,
+    /// Print what there is to see after one interval, as plain text, 80 columns wide, and end
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// As [`seconds`], but no busy loop.
+fn some_seconds(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_millis(100);
+    match seconds(text) {
+        Ok(time) if time < least => Err("at least 0.1 seconds are needed".to_owned()),
+        time => time,
+    }
+}
+
 /// `underpass check`: what an agent would be told, as far as it decides what is looked at.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
@@ -181,6 +204,16 @@ Examples:
   underpass trace 10.96.0.10 --proto udp --port 53
                                                   to a Service: the kernel's, and why
   underpass trace 10.244.1.11 --from 10.244.2.11  from the wire to a pod of this node";
+
+pub(super) const TOP_HELP: &str = "\
+`q`, Esc and Ctrl-C end it. It reads the maps alone, and works without an agent.
+
+Packets and bits are counted by hook and verdict, so rates are of these. Flows are not counted by packets: of peers and
+pods it is told how many flows they have, how many of these are confirmed in one direction at least, and how many in
+both. A segment train counts as one packet.
+
+At the entrances, `from_pod` and `from_wire`, it is told why packets are left to the kernel; at the exits, `to_wire`
+and `to_pod`, what became of these: `confirmed`, or why not.";
 
 pub(super) const FLOWS_EXAMPLES: &str = "\
 A flow is there once the kernel has forwarded a packet of it unchanged, until it is evicted. `fast` says that packets of
@@ -235,6 +268,22 @@ mod tests {
         assert!(watch(&["--watch", "0"]).is_err());
         assert!(watch(&["--limit", "0"]).is_err());
         assert!(watch(&["--confirmed", "--unconfirmed"]).is_err());
+    }
+
+    #[test]
+    fn top_is_no_busy_loop() {
+        let interval = |words: &[&str]| {
+            let words = ["underpass", "top"].iter().chain(words);
+            let Command::Top(args) = Cli::try_parse_from(words).ok()?.command else {
+                panic!("no top");
+            };
+            Some(args.interval.as_millis())
+        };
+        assert_eq!(interval(&[]), Some(1000));
+        assert_eq!(interval(&["--interval", "0.1", "--once"]), Some(100));
+        for nonsense in ["0", "0.05", "-1", "x", "3601"] {
+            assert_eq!(interval(&["--interval", nonsense]), None, "{nonsense}");
+        }
     }
 
     #[test]

@@ -158,8 +158,13 @@ pub(super) fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) ->
     }
 }
 
+/// Whether packets of a direction may be fast.
+pub(super) fn is_confirmed(direction: &Direction, settings: &Settings) -> bool {
+    direction.confirmed != confirmed::NO && direction.epoch == settings.epoch
+}
+
 fn direction(direction: &Direction, settings: &Settings) -> DirectionReport {
-    let is_confirmed = direction.confirmed != confirmed::NO && direction.epoch == settings.epoch;
+    let is_confirmed = is_confirmed(direction, settings);
     DirectionReport {
         confirmed: is_confirmed,
         mid_stream: is_confirmed && direction.confirmed == confirmed::MID_STREAM,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -15,8 +16,10 @@ use underpass_common::verdict::{Count, Hook, Verdict};
 
 use super::paint::Paint;
 use super::status::{self, Status};
+use super::top::{self, Reading};
 use super::trace::{self, KernelWay, Question, Snapshot, Way};
 use super::{flows, peers, pods, print};
+use crate::datapath::maps::Fill;
 use crate::fuzzing::Bytes;
 
 pub(crate) fn run(input: &[u8]) {
@@ -32,6 +35,34 @@ pub(crate) fn run(input: &[u8]) {
     assert_json(&status);
     flows_are_shown(&mut bytes, &settings);
     a_trace_is_shown(&mut bytes, settings);
+    frames_are_shown(&mut bytes, status, &settings);
+}
+
+/// `underpass top`, on terminals of any size.
+fn frames_are_shown(bytes: &mut Bytes<'_>, status: Status, settings: &Settings) {
+    let flows = bytes.several(4, |bytes| (flow_key(bytes), bytes.plain()));
+    let before = status::report(settings, &bytes.plain(), counts(bytes));
+    let at = Instant::now();
+    let fills = vec![Fill {
+        map: "flows_v4",
+        entries: bytes.plain(),
+        capacity: bytes.plain(),
+    }];
+    let before = Reading::new(at, before, &[], settings, Vec::new());
+    let mut reading = Reading::new(at + Duration::from_secs(1), status, &flows, settings, fills);
+    reading.since(&before);
+    let told = reading.peers.iter().map(|peer| peer.flows);
+    assert_eq!(told.sum::<usize>(), flows.len());
+    for (width, height) in [(80, 24), (bytes.byte().into(), bytes.byte().into())] {
+        let lines = top::frame(&reading, None, width, height);
+        assert!(lines.len() <= height);
+        for line in lines {
+            let text = line.to_string();
+            // A label is not cut: the terminal does that.
+            assert!(text.chars().count() <= width.max(9), "{text:?}");
+            assert_fits_a_line(&text);
+        }
+    }
 }
 
 /// A count here and there.

@@ -13,6 +13,7 @@ pub mod pods;
 pub mod print;
 mod room;
 pub mod status;
+pub mod top;
 pub mod trace;
 
 use anyhow::{Result, bail};

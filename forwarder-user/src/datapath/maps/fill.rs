@@ -45,6 +45,20 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
         .collect()
 }
 
+/// How full a map is whose entries have been counted already.
+///
+/// # Errors
+/// Names the map that is not there.
+pub fn filled(pins: &Pins, map: &'static str, entries: usize) -> Result<Fill> {
+    let info = MapInfo::from_pin(pins.map(map));
+    let info = info.with_context(|| format!("cannot tell how large the map {map} is"))?;
+    Ok(Fill {
+        map,
+        entries: u32::try_from(entries).unwrap_or(u32::MAX),
+        capacity: info.max_entries(),
+    })
+}
+
 fn fill(pins: &Pins, map: &'static str) -> Result<Fill> {
     let pin = pins.map(map);
     let info = MapInfo::from_pin(&pin)?;

@@ -21,7 +21,7 @@ use underpass_common::verdict::{self, Count, Hook, Verdict};
 
 use super::Pins;
 use batch::Batch;
-pub use fill::{Fill, fills};
+pub use fill::{Fill, filled, fills};
 use tables::{Tables, gone, open, read_all};
 
 /// All maps that user space reads or writes.

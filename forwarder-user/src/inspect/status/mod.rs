@@ -3,7 +3,7 @@
 mod rates;
 mod show;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod warnings;
 
 use std::thread::sleep;
@@ -27,7 +27,9 @@ use crate::datapath::attach::Mechanism;
 use crate::plan::pod_cidrs_of;
 
 pub use rates::Rates;
+pub(super) use rates::since;
 pub use show::show;
+pub(super) use show::{agent, bits, percent, reason, seconds};
 pub use warnings::Warning;
 
 /// The API sends a bookmark about once a minute, and each watch is asked to end before this.
@@ -117,6 +119,9 @@ pub struct VerdictReport {
     /// Packets per second between two readings; absent where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packets_per_s: Option<f64>,
+    /// Bytes per second, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<f64>,
 }
 
 /// Runs `underpass status`.
@@ -240,19 +245,25 @@ fn verdicts(counts: Vec<(Hook, Verdict, Count)>) -> Vec<VerdictReport> {
             packets: count.packets,
             bytes: count.bytes,
             packets_per_s: None,
+            bytes_per_s: None,
         })
         .collect()
 }
 
 /// Counted where packets come in, which is once for each, and of pods' traffic with other nodes.
 fn is_pod_traffic(count: &VerdictReport) -> bool {
+    let mut entrances = Hook::ALL.iter().filter(|hook| hook.is_entrance());
+    entrances.any(|hook| hook.name() == count.hook) && concerns_pods(count)
+}
+
+/// Of pods' traffic with other nodes, at whatever hook.
+pub(super) fn concerns_pods(count: &VerdictReport) -> bool {
     let beside = [
         Verdict::NotPodTraffic.name(),
         Verdict::NotIp.name(),
         Verdict::NotForUs.name(),
     ];
-    let mut entrances = Hook::ALL.iter().filter(|hook| hook.is_entrance());
-    entrances.any(|hook| hook.name() == count.hook) && !beside.contains(&count.verdict)
+    !beside.contains(&count.verdict)
 }
 
 /// What stands in a map may be anything, and must not keep the rest from being shown.

@@ -24,15 +24,19 @@ pub struct Rates {
 }
 
 /// Fills in what has gone by since `before`, which was read `passed` earlier.
-pub(super) fn since(status: &mut Status, before: &[VerdictReport], passed: Duration) {
+pub(in crate::inspect) fn since(status: &mut Status, before: &[VerdictReport], passed: Duration) {
     let seconds = passed.as_secs_f64();
     if seconds <= 0.0 {
         return;
     }
     for count in &mut status.verdicts {
         let same = |it: &&VerdictReport| (it.hook, it.verdict) == (count.hook, count.verdict);
-        let earlier = before.iter().find(same).map_or(0, |it| it.packets);
-        count.packets_per_s = Some(count.packets.saturating_sub(earlier) as f64 / seconds);
+        let (packets, bytes) = before
+            .iter()
+            .find(same)
+            .map_or((0, 0), |it| (it.packets, it.bytes));
+        count.packets_per_s = Some(count.packets.saturating_sub(packets) as f64 / seconds);
+        count.bytes_per_s = Some(count.bytes.saturating_sub(bytes) as f64 / seconds);
     }
     let (then, now) = (super::traffic(before), &status.traffic);
     let new = |of: fn(&Traffic) -> u64| of(now).saturating_sub(of(&then));

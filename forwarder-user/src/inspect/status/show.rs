@@ -65,22 +65,8 @@ fn header(status: &Status, screen: &mut Screen) {
     };
     let node = format!("{}, kernel {} ({by})", status.node, status.kernel);
     screen.line("node", &node);
-    let version = status.agent_version.as_deref().unwrap_or("unknown");
-    match status.agent_running {
-        true => screen.coloured(
-            "agent",
-            Some(Colour::Green),
-            &format!(
-                "running for {}, version {version}",
-                ago(status.agent_started_unix_s)
-            ),
-        ),
-        false => screen.coloured(
-            "agent",
-            Some(Colour::Red),
-            &format!("NOT RUNNING, the last was version {version}"),
-        ),
-    }
+    let (colour, running) = agent(status);
+    screen.coloured("agent", Some(colour), &running);
     let uplink = status.uplink.as_deref().unwrap_or("NONE FOUND");
     let modes = format!(
         "{uplink}, offload {}, routes {}",
@@ -94,6 +80,24 @@ fn header(status: &Status, screen: &mut Screen) {
     };
     screen.line("pods in", &cidrs);
     screen.line("nodes", &freshness(status));
+}
+
+/// Whether an agent runs, and which.
+pub(in crate::inspect) fn agent(status: &Status) -> (Colour, String) {
+    let version = status.agent_version.as_deref().unwrap_or("unknown");
+    match status.agent_running {
+        true => (
+            Colour::Green,
+            format!(
+                "running for {}, version {version}",
+                ago(status.agent_started_unix_s)
+            ),
+        ),
+        false => (
+            Colour::Red,
+            format!("NOT RUNNING, the last was version {version}"),
+        ),
+    }
 }
 
 /// From where, and how long ago.
@@ -133,7 +137,7 @@ fn packets(status: &Status, screen: &mut Screen) {
 }
 
 /// Rounded down: it is 100 % only where it is all.
-fn percent(share: f64) -> String {
+pub(in crate::inspect) fn percent(share: f64) -> String {
     format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
 }
 
@@ -151,12 +155,13 @@ fn rate(rates: &Rates) -> String {
     )
 }
 
-fn seconds(seconds: f64) -> String {
+/// `1.0 s`.
+pub(in crate::inspect) fn seconds(seconds: f64) -> String {
     format!("{seconds:.1} s")
 }
 
 /// `9.41 Gb/s`.
-fn bits(per_second: f64) -> String {
+pub(in crate::inspect) fn bits(per_second: f64) -> String {
     let units = [(1e9, "Gb/s"), (1e6, "Mb/s"), (1e3, "kb/s")];
     let unit = units.into_iter().find(|(size, _)| per_second >= *size);
     let (size, name) = unit.unwrap_or((1.0, "b/s"));
@@ -208,7 +213,8 @@ fn each_second(count: &VerdictReport) -> String {
     })
 }
 
-fn reason(count: &VerdictReport) -> &'static str {
+/// What a count's verdict means, in a sentence.
+pub(in crate::inspect) fn reason(count: &VerdictReport) -> &'static str {
     let mut verdicts = Verdict::ALL.iter();
     verdicts
         .find(|verdict| verdict.name() == count.verdict)

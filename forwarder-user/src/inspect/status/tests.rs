@@ -9,7 +9,7 @@ use underpass_common::verdict::{Count, Hook, Verdict};
 use super::*;
 use crate::inspect::print::WIDTH;
 
-fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Agent {
+pub(in crate::inspect) fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Agent {
     Agent {
         started_unix_s: unix_now() - 3000,
         nodes_read_unix_s,
@@ -24,12 +24,20 @@ fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Agent {
     }
 }
 
-fn count(hook: Hook, verdict: Verdict, packets: u64) -> (Hook, Verdict, Count) {
+pub(in crate::inspect) fn count(
+    hook: Hook,
+    verdict: Verdict,
+    packets: u64,
+) -> (Hook, Verdict, Count) {
     let bytes = packets * 100;
     (hook, verdict, Count { packets, bytes })
 }
 
-fn peer(name: &str, state: &'static str, refusal: Option<&'static str>) -> PeerReport {
+pub(in crate::inspect) fn peer(
+    name: &str,
+    state: &'static str,
+    refusal: Option<&'static str>,
+) -> PeerReport {
     PeerReport {
         name: name.into(),
         state,
@@ -41,7 +49,7 @@ fn peer(name: &str, state: &'static str, refusal: Option<&'static str>) -> PeerR
     }
 }
 
-fn pod(veth: &str, state: &'static str, learned: bool) -> PodReport {
+pub(in crate::inspect) fn pod(veth: &str, state: &'static str, learned: bool) -> PodReport {
     PodReport {
         veth: veth.into(),
         ifindex: 7,
@@ -56,7 +64,7 @@ fn pod(veth: &str, state: &'static str, learned: bool) -> PodReport {
 }
 
 /// A node of a small cluster where all is well.
-fn healthy() -> Status {
+pub(in crate::inspect) fn healthy() -> Status {
     let counts = vec![
         count(Hook::FromPod, Verdict::Fast, 9_000_000),
         count(Hook::FromWire, Verdict::Fast, 1_000_000),
@@ -89,7 +97,7 @@ fn healthy() -> Status {
     }
 }
 
-fn with_warnings(mut status: Status) -> Status {
+pub(in crate::inspect) fn with_warnings(mut status: Status) -> Status {
     status.warnings = warnings::warnings(&status, warnings::Settings::default());
     status
 }
@@ -326,7 +334,10 @@ fn rates_are_in_json_only_where_there_were_two_readings() {
     let mut status = healthy();
     let json = |status: &Status| serde_json::to_value(status).unwrap();
     let one = json(&status);
-    assert!(one.get("rates").is_none() && one["verdicts"][0].get("packets_per_s").is_none());
+    assert!(one.get("rates").is_none());
+    for rate in ["packets_per_s", "bytes_per_s"] {
+        assert!(one["verdicts"][0].get(rate).is_none());
+    }
     assert_eq!(one["agent_version"], "1.20.3");
     // The maps were made anew meanwhile: nothing is negative.
     let before = verdicts(vec![count(Hook::FromPod, Verdict::Fast, u64::MAX / 1000)]);
@@ -335,4 +346,5 @@ fn rates_are_in_json_only_where_there_were_two_readings() {
     assert_eq!(two["rates"]["fast_packets_per_s"], 0.0);
     assert_eq!(two["rates"]["interval_s"], 2.0);
     assert!(two["verdicts"][0]["packets_per_s"].is_number());
+    assert_eq!(two["verdicts"][0]["bytes_per_s"], 0.0);
 }
