@@ -224,7 +224,7 @@ impl Side for FromPod {
 
     #[inline(always)]
     fn key<F: Family>(packet: &Packet<F::Addr>) -> Key<F::Addr> {
-        packet.tuple.from_pod()
+        packet.tuple.key_from_pod()
     }
 
     #[inline(always)]
@@ -232,7 +232,7 @@ impl Side for FromPod {
         error: &Tuple<F::Addr>,
         quoted: &Tuple<F::Addr>,
     ) -> Option<Key<F::Addr>> {
-        (quoted.dst == error.src && quoted.src == error.dst).then(|| quoted.to_pod())
+        (quoted.dst == error.src && quoted.src == error.dst).then(|| quoted.key_to_pod())
     }
 
     /// The entrance of the confirmed direction tells whose packets these are.
@@ -295,7 +295,7 @@ impl Side for FromWire {
 
     #[inline(always)]
     fn key<F: Family>(packet: &Packet<F::Addr>) -> Key<F::Addr> {
-        packet.tuple.to_pod()
+        packet.tuple.key_to_pod()
     }
 
     /// Not only the far pod reports errors: any router on the way does.
@@ -304,7 +304,7 @@ impl Side for FromWire {
         error: &Tuple<F::Addr>,
         quoted: &Tuple<F::Addr>,
     ) -> Option<Key<F::Addr>> {
-        (quoted.src == error.dst).then(|| quoted.from_pod())
+        (quoted.src == error.dst).then(|| quoted.key_from_pod())
     }
 
     #[inline(never)]

@@ -87,7 +87,7 @@ impl Side for ToWire {
             return Err(Verdict::NotPodTraffic);
         }
         packet.kind.names_flow()?;
-        let key = packet.tuple.from_pod();
+        let key = packet.tuple.key_from_pod();
         let entry = Entry::find::<F>(&key);
         let entrance = entrance_of::<F>(&packet.tuple.src);
         if witness != packet.tuple.tag(settings.tag_seed, &entrance) {
@@ -122,7 +122,7 @@ impl Side for ToPod {
         if !F::is_own(settings, &packet.tuple.dst) {
             return Err(Verdict::NotPodTraffic);
         }
-        let key = packet.tuple.to_pod();
+        let key = packet.tuple.key_to_pod();
         // Without ports the key would be that of a ping with the identifier 0.
         let entry = match packet.kind.names_flow() {
             Ok(()) => Entry::find::<F>(&key),

@@ -153,7 +153,7 @@ fn halves(ports: u32) -> [u16; 2] {
 impl<A: Address> Tuple<A> {
     /// See [`flow::Tuple::from_pod`].
     #[inline(always)]
-    pub fn from_pod(&self) -> Key<A> {
+    pub fn key_from_pod(&self) -> Key<A> {
         let is_echo = self.is_echo();
         Key {
             pod: self.src,
@@ -169,7 +169,7 @@ impl<A: Address> Tuple<A> {
 
     /// See [`flow::Tuple::to_pod`].
     #[inline(always)]
-    pub fn to_pod(&self) -> Key<A> {
+    pub fn key_to_pod(&self) -> Key<A> {
         let is_echo = self.is_echo();
         // What the pod itself sends is the opposite of what it receives.
         let icmp_type = if is_echo {
