@@ -6,6 +6,6 @@ fn main() {
     underpass_ebpf_builder::build(&Object {
         package: "underpass-bench-ebpf",
         binary: "underpass-bench",
-        sources: &["bench/ebpf", "common"],
+        sources: &["bench/ebpf", "common", "forwarder-ebpf/src/bytes.rs"],
     });
 }

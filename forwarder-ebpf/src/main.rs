@@ -5,13 +5,14 @@
 //! way out is "the kernel's", with the packet untouched; after it a packet is redirected or dropped.
 #![no_std]
 #![no_main]
-// Loads and stores at any address: see `packet`.
+// Loads and stores at any address: see `bytes`.
 #![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     reason = "`#[classifier]` drops the docs of the programs"
 )]
 
+mod bytes;
 mod entrance;
 mod exit;
 mod family;

@@ -1,8 +1,7 @@
-//! Access to a packet and its metadata. The only place that touches raw packet memory: everything
-//! above works on values.
+//! Access to a packet and its metadata. Here and in `bytes` are the only places that touch raw packet
+//! memory: everything above works on values.
 
-use core::arch::asm;
-
+pub use crate::bytes::Bytes;
 use crate::family::{Family as _, IpVersion, V4, V6};
 use crate::words::Macs;
 use aya_ebpf::{
@@ -197,12 +196,6 @@ pub fn fib_question(family: u8) -> bpf_fib_lookup {
     }
 }
 
-/// `N` bytes of a packet that lie in its linear part: their bounds were checked when they were taken.
-#[derive(Clone, Copy)]
-pub struct Bytes<const N: usize> {
-    place: *mut u8,
-}
-
 impl Frame {
     /// The `N` bytes at `offset`.
     #[inline(always)]
@@ -210,56 +203,8 @@ impl Frame {
         if self.start + offset + N > self.end {
             return Err(OutOfBounds);
         }
-        Ok(Bytes {
-            place: (self.start + offset) as *mut u8,
-        })
+        Ok(Bytes::at((self.start + offset) as *mut u8))
     }
-}
-
-/// A load and a store at any address, as the kernel's JIT makes one of them; the compiler would take
-/// a word apart into bytes where it does not know the alignment.
-macro_rules! at_any_address {
-    ($load:ident, $store:ident, $type:ty, $name:literal) => {
-        /// The value at byte `AT`, as it stands in memory.
-        #[inline(always)]
-        pub fn $load<const AT: usize>(self) -> $type {
-            const { assert!(AT + size_of::<$type>() <= N) }
-            let value: u64;
-            // SAFETY: in bounds; BPF loads from any address of a packet, and zeros the upper bits.
-            unsafe {
-                asm!(
-                    concat!("{value} = *(", $name, " *)({place} + {at})"),
-                    value = out(reg) value,
-                    place = in(reg) self.place,
-                    at = const AT,
-                    options(readonly, nostack, preserves_flags),
-                );
-            }
-            value as $type
-        }
-
-        /// Writes `value` at byte `AT`.
-        #[inline(always)]
-        pub fn $store<const AT: usize>(self, value: $type) {
-            const { assert!(AT + size_of::<$type>() <= N) }
-            // SAFETY: in bounds; BPF stores to any address of a packet.
-            unsafe {
-                asm!(
-                    concat!("*(", $name, " *)({place} + {at}) = {value}"),
-                    value = in(reg) u64::from(value),
-                    place = in(reg) self.place,
-                    at = const AT,
-                    options(nostack, preserves_flags),
-                );
-            }
-        }
-    };
-}
-
-impl<const N: usize> Bytes<N> {
-    at_any_address!(load_u8, store_u8, u8, "u8");
-    at_any_address!(load_u16, store_u16, u16, "u16");
-    at_any_address!(load_u32, store_u32, u32, "u32");
 }
 
 /// Where the two MACs that begin a frame stand.

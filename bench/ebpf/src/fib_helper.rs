@@ -19,7 +19,7 @@ use underpass_common::{
     flow::{PROTOCOL_TCP, PROTOCOL_UDP},
 };
 
-use crate::{NEXT, frame::Frame, layout::Routed};
+use crate::{NEXT, bytes::Bytes, frame::front, layout::Routed};
 
 /// Devices that take part; see [`Routed`].
 #[btf_map(name = "routed")]
@@ -62,7 +62,7 @@ fn forward(ctx: &TcContext) -> Option<i32> {
     if protocol != IPV4 || is_tagged {
         return None;
     }
-    let frame = Frame::<FRONT>::of(ctx)?;
+    let frame = front::<FRONT>(ctx)?;
     if !is_to_be_routed(&frame, ifindex) || !is_plain(&frame) {
         return None;
     }
@@ -82,7 +82,7 @@ fn forward(ctx: &TcContext) -> Option<i32> {
 
 /// Not what a bridge would forward to another of its ports, or a group's.
 #[inline(always)]
-fn is_to_be_routed(frame: &Frame<FRONT>, ifindex: u32) -> bool {
+fn is_to_be_routed(frame: &Bytes<FRONT>, ifindex: u32) -> bool {
     // SAFETY: read at once, and never written while packets pass.
     let Some(routed) = (unsafe { ROUTED.get(ifindex) }) else {
         return false;
@@ -94,7 +94,7 @@ fn is_to_be_routed(frame: &Frame<FRONT>, ifindex: u32) -> bool {
 
 /// Neither a fragment nor with options, and its TTL does not end here.
 #[inline(always)]
-fn is_plain(frame: &Frame<FRONT>) -> bool {
+fn is_plain(frame: &Bytes<FRONT>) -> bool {
     frame.load_u8::<14>() == VERSION_AND_IHL
         && u16::from_be(frame.load_u16::<20>()) & FRAGMENT == 0
         && frame.load_u8::<22>() > 1
@@ -109,7 +109,7 @@ const WORDS: usize = size_of::<bpf_fib_lookup>() / 8;
 impl Question {
     /// In its place: moved it would be copied.
     #[inline(always)]
-    fn fill(&mut self, frame: &Frame<FRONT>, ifindex: u32, is_train: bool) {
+    fn fill(&mut self, frame: &Bytes<FRONT>, ifindex: u32, is_train: bool) {
         let protocol = frame.load_u8::<23>();
         let (src_port, dst_port) = match protocol {
             PROTOCOL_TCP | PROTOCOL_UDP => (frame.load_u16::<34>(), frame.load_u16::<36>()),
@@ -175,7 +175,7 @@ impl Question {
 
     /// What a router does to a packet: MACs, TTL, header checksum.
     #[inline(always)]
-    fn rewrite(&self, frame: &Frame<FRONT>) {
+    fn rewrite(&self, frame: &Bytes<FRONT>) {
         // The answer ends in the source's six bytes and the destination's.
         let (before_last, last) = (self.word::<6>(), self.word::<7>());
         frame.store_u32::<0>((last >> 16) as u32);

@@ -1,9 +1,12 @@
 //! The benchmark's own BPF programs: what Underpass is compared with, and what its programs are measured by.
 #![no_std]
 #![no_main]
-// Loads and stores at any address: see `frame`.
+// Loads and stores at any address: see `bytes`.
 #![feature(asm_experimental_arch)]
 
+#[macro_use]
+#[path = "../../../forwarder-ebpf/src/bytes.rs"]
+mod bytes;
 mod empty;
 mod fib_helper;
 mod frame;

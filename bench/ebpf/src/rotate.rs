@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    frame::Frame,
+    frame::front,
     layout::{FRAME, NOT_CALLED, PreparedFrame, Turn},
 };
 
@@ -44,7 +44,7 @@ fn next(ctx: &TcContext) -> Option<()> {
         index
     };
     let prepared = FRAMES.get(index)?;
-    let frame = Frame::<FRAME>::of(ctx)?;
+    let frame = front::<FRAME>(ctx)?;
     frame.store_u64::<0>(u64::from_ne_bytes(prepared.macs));
     frame.store_u32::<8>(u32::from_ne_bytes(prepared.src_mac_rest));
     frame.store_u16::<12>(u16::from_ne_bytes(prepared.ether_type));

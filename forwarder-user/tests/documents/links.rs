@@ -1,24 +1,11 @@
 //! The documents' links to one another.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Result, ensure};
 
+use crate::anchors::anchors;
 use crate::{repository, root};
-
-/// The anchors of a document's headings, as a browser of repositories makes them.
-fn anchors(document: &str) -> BTreeSet<String> {
-    let headings = document.lines().filter(|line| line.starts_with('#'));
-    let anchor = |line: &str| {
-        let heading = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading
-            .chars()
-            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-    };
-    headings.map(anchor).collect()
-}
 
 /// What a document links to, but for what is elsewhere.
 fn links(document: &str) -> Vec<&str> {

@@ -1,6 +1,8 @@
 //! The handbooks in `docs/`: each command that they tell to type is run on a node of the lab, with agents at work and
 //! traffic going by, and prints what the picture below it promises.
 
+#[path = "../documented/anchors.rs"]
+mod anchors;
 mod blocks;
 mod bpftool;
 mod links;

@@ -1,5 +1,7 @@
 //! What operators live by: the log, the metrics, the alerts and the dashboard.
 
+#[path = "../documented/anchors.rs"]
+mod anchors;
 mod logs;
 mod metrics;
 mod promtool;

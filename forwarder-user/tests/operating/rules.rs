@@ -1,10 +1,9 @@
 //! The alerts: what they say is right, each fires when it should, and each has a chapter that tells what to do.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::anchors::anchors;
 use crate::promtool::promtool;
 use crate::repository;
 
@@ -23,19 +22,6 @@ pub fn alerts() -> Result<Vec<Value>> {
 fn text<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
     let found = value.pointer(path).and_then(Value::as_str);
     found.with_context(|| format!("no {path} in {value}"))
-}
-
-/// The anchors of a document's headings, as a browser of repositories makes them.
-fn anchors(document: &str) -> BTreeSet<String> {
-    let headings = document.lines().filter(|line| line.starts_with('#'));
-    let anchor = |line: &str| {
-        let heading = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading
-            .chars()
-            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-    };
-    headings.map(anchor).collect()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::executables;
-use crate::{process, setup, workspace};
+use crate::{process, workspace};
 
 /// How the programs are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub enum Profile {
     Release,
 }
 
-/// Builds everything, then becomes `program`: signals and the exit code are its own. Returns only if it cannot.
+/// Builds everything, then becomes `program`: signals and the exit code are its own. Returns only if it cannot. What the
+/// build needs is the task's to bring, by `setup`.
 ///
 /// # Errors
-/// Setup or build failed, or root is out of reach.
+/// The build failed, or root is out of reach.
 pub fn run(program: &str, profile: Profile, args: &[OsString], purpose: &str) -> Result<ExitCode> {
-    setup::for_lab()?;
     let mut build = workspace::cargo();
     build.args([
         "build",

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::lab_program::{self, Profile};
+use crate::setup;
 
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
+    setup::for_lab()?;
     lab_program::run(
         "underpass-soak",
         Profile::Debug,

@@ -10,8 +10,6 @@ use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-use super::ask::or_none;
-use super::read::{FAMILIES, NO_TABLE};
 use super::{Netlink, decode, device};
 
 /// How far the kernel got with a neighbour.
@@ -43,21 +41,13 @@ impl Netlink {
     /// Where the kernel refuses to show them.
     pub async fn resolutions(&self) -> Result<BTreeMap<(u32, IpAddr), Resolved>> {
         let mut resolutions = BTreeMap::new();
-        for family in FAMILIES {
-            let mut request = NeighbourMessage::default();
-            request.header.family = family;
-            let answer = self.dump(RouteNetlinkMessage::GetNeighbour(request)).await;
-            let table = or_none(answer, &NO_TABLE).context("read the neighbour table")?;
-            for message in table.unwrap_or_default() {
-                if let RouteNetlinkMessage::NewNeighbour(message) = message
-                    && let Some((ifindex, ip, neighbour)) = decode::neighbour(&message)
-                {
-                    let resolved = Resolved {
-                        resolution: resolution(message.header.state),
-                        managed: neighbour.managed,
-                    };
-                    resolutions.insert((ifindex, ip), resolved);
-                }
+        for message in self.dump_neighbours().await? {
+            if let Some((ifindex, ip, neighbour)) = decode::neighbour(&message) {
+                let resolved = Resolved {
+                    resolution: resolution(message.header.state),
+                    managed: neighbour.managed,
+                };
+                resolutions.insert((ifindex, ip), resolved);
             }
         }
         Ok(resolutions)

@@ -129,21 +129,31 @@ impl Netlink {
     }
 
     async fn read_neighbours(&self, kernel: &mut Kernel) -> Result<()> {
+        for message in self.dump_neighbours().await? {
+            if let Some((ifindex, ip, neighbour)) = decode::neighbour(&message)
+                && decode::worth_keeping(&neighbour)
+            {
+                kernel.neighbours.insert((ifindex, ip), neighbour);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel tells of the neighbours of both families.
+    pub(super) async fn dump_neighbours(&self) -> Result<Vec<NeighbourMessage>> {
+        let mut neighbours = Vec::new();
         for family in FAMILIES {
             let mut request = NeighbourMessage::default();
             request.header.family = family;
             let answer = self.dump(RouteNetlinkMessage::GetNeighbour(request)).await;
             let table = or_none(answer, &NO_TABLE).context("read the neighbour table")?;
-            for message in table.unwrap_or_default() {
-                if let RouteNetlinkMessage::NewNeighbour(message) = message
-                    && let Some((ifindex, ip, neighbour)) = decode::neighbour(&message)
-                    && decode::worth_keeping(&neighbour)
-                {
-                    kernel.neighbours.insert((ifindex, ip), neighbour);
-                }
-            }
+            let neighbour = |message| match message {
+                RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+                _ => None,
+            };
+            neighbours.extend(table.into_iter().flatten().filter_map(neighbour));
         }
-        Ok(())
+        Ok(neighbours)
     }
 
     /// The main table, ordered by destination and metric; equal ones as the kernel orders them.
