@@ -20,36 +20,39 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 /// How long a process that is being started may hold on to a socket that was closed here.
 const HELD_BY_FORK: Duration = Duration::from_secs(2);
 
-/// Connects from a port of one's own (0: any) and gives up after `limit`.
+/// Connects from a port of one's own (0: any) and gives up after `limit`. A port that was just used for the same
+/// target is waited for, as [`listen`] does.
 pub(crate) fn connect(
     host: &Host,
     local_port: u16,
     target: SocketAddr,
     limit: Duration,
 ) -> Result<TcpStream> {
+    let local = SocketAddr::new(Family::of(target.ip()).unspecified(), local_port);
+    let connected = host.enter(|| Ok(patiently(|| connect_once(local, target, limit))?));
+    connected.with_context(|| {
+        let name = host.name();
+        format!("{name}: cannot connect to {target} from port {local_port}")
+    })
+}
+
+fn connect_once(local: SocketAddr, target: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let family = match target {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let local = SocketAddr::new(Family::of(target.ip()).unspecified(), local_port);
-    let connected = host.enter(|| {
-        let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        // Limits connect() as well (socket(7)).
-        let limit = i64::try_from(limit.as_millis())?.max(1);
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(limit))?;
-        socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(local))
-            .with_context(|| format!("cannot take local port {local_port}"))?;
-        socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(target)).map_err(
-            |error| match error {
-                Errno::EINPROGRESS => Errno::ETIMEDOUT,
-                other => other,
-            },
-        )?;
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::zero())?;
-        Ok(TcpStream::from(fd))
-    });
-    connected.with_context(|| format!("{}: cannot connect to {target}", host.name()))
+    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    // Limits connect() as well (socket(7)).
+    let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX).max(1);
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(limit))?;
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(local))?;
+    match socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(target)) {
+        Err(Errno::EINPROGRESS) => return Err(Errno::ETIMEDOUT.into()),
+        connected => connected?,
+    }
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::zero())?;
+    Ok(TcpStream::from(fd))
 }
 
 /// Listens on a port (0: any) of all of the host's addresses. It shows IPv4 peers as mapped addresses:
@@ -144,15 +147,50 @@ fn on_all_addresses<T>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<T>) ->
     }
 }
 
-/// Takes a port as soon as nobody has it any more who is just being started.
-fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+/// Takes a port, or a connection's pair of them, as soon as nobody has it any more who is just being started.
+fn patiently<T>(take: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + HELD_BY_FORK;
     loop {
-        match bind() {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
-                thread::yield_now();
-            }
-            bound => return bound,
+        match take() {
+            Err(error) if is_held(&error) && Instant::now() < end => thread::yield_now(),
+            taken => return taken,
         }
+    }
+}
+
+/// By another socket: bind() says the first, connect() the second (`__inet_check_established`,
+/// net/ipv4/inet_hashtables.c).
+fn is_held(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_held_on_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let first = TcpStream::connect(target).unwrap();
+        let local = first.local_addr().unwrap();
+        // As a process that is being started does it, until exec.
+        let held = first.try_clone().unwrap();
+        drop(first);
+        let attempts = Cell::new(0);
+        let again = patiently(|| {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() == 3 {
+                reset(&held).map_err(io::Error::other)?;
+            }
+            connect_once(local, target, Duration::from_secs(1))
+        });
+        assert_eq!(again.unwrap().local_addr().unwrap(), local);
+        assert_eq!(attempts.get(), 3);
     }
 }
