@@ -17,7 +17,7 @@ Each trial is run by all contenders in turns (A B B A, in an order that chance c
 counted is what arrived. Two like clusters take part, routes and routes-twin: what they differ by is the noise, and
 only what lies outside of it is called better or worse.
 
-A full run takes about 45 minutes. The machine must be quiet meanwhile: it refuses to begin where it is not.
+A full run takes a little more than half an hour. The machine must be quiet meanwhile: it refuses to begin where it is not.
 
   cargo xtask bench --quick                         see that it works; proves nothing
   cargo xtask bench --contenders routes,routes-twin,underpass --tests tcp-stream,udp-64

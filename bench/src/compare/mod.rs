@@ -7,7 +7,6 @@ pub mod datapath;
 pub mod fib_helper;
 pub mod figure;
 mod machine;
-mod memory;
 mod offloads;
 pub mod report;
 pub mod results;

@@ -15,6 +15,7 @@ use super::schedule::{self, Turn};
 use super::stage::Stage;
 use super::trial::{Target, Traffic, Trial};
 use crate::interrupt;
+use crate::measure::{cpu, kernel_release};
 
 /// What a turn takes beyond its trial's seconds: starting the tools, and ending them.
 const AROUND: Duration = Duration::from_millis(350);
@@ -99,12 +100,12 @@ pub fn run(options: &Options) -> Result<Results> {
 }
 
 fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
-    let cpus = machine::cpus()?;
-    let first = options.client_cpu.unwrap_or(cpus[0]);
-    let second = options
-        .server_cpu
-        .unwrap_or_else(|| cpus.get(1).copied().unwrap_or(cpus[0]));
-    for cpu in [first, second] {
+    let cpus = cpu::ours()?;
+    let first = *cpus.first().context("no CPU is ours")?;
+    let second = cpus.get(1).copied().unwrap_or(first);
+    let client_cpu = options.client_cpu.unwrap_or(first);
+    let server_cpu = options.server_cpu.unwrap_or(second);
+    for cpu in [client_cpu, server_cpu] {
         ensure!(
             cpus.contains(&cpu),
             "CPU {cpu} is none of this process's: it has {cpus:?}"
@@ -116,7 +117,7 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
         processor: machine::processor(),
         cpus: cpus.len(),
         memory: machine::memory(),
-        kernel: machine::kernel(),
+        kernel: kernel_release()?,
         tools: machine::tools(),
         busy_before,
         contenders: options.contenders.iter().map(ToString::to_string).collect(),
@@ -126,8 +127,8 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
         seed: options.seed,
         services: options.services,
         paced_rate: options.paced_rate,
-        client_cpu: first,
-        server_cpu: second,
+        client_cpu,
+        server_cpu,
     })
 }
 

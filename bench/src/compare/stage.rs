@@ -11,11 +11,12 @@ use super::course::{Course, Ports};
 use super::fib_helper::FibHelper;
 use super::results::AgentMemory;
 use super::trial::{Target, Trial};
-use super::{memory, vxlan};
+use super::vxlan;
 use crate::Backend;
 use crate::lab::rules::{Protocol, Service};
 use crate::lab::{AgentOptions, AgentProcess, Family, Host, Lab, names};
 use crate::measure::share::Counted;
+use crate::measure::usage::{Memory, memory};
 
 /// How long an agent may take until it is ready.
 const READY: Duration = Duration::from_secs(30);
@@ -128,8 +129,16 @@ impl Stage {
         let stands = self.stands.iter().filter(|it| !it.agents.is_empty());
         stands
             .map(|stand| {
-                let pids = stand.agents.iter().map(AgentProcess::pid);
-                memory::of(stand.contender, pids)
+                let agents = stand.agents.iter();
+                let each: Vec<_> = agents
+                    .map(|agent| memory(agent.pid()))
+                    .collect::<Result<_>>()?;
+                let most = |kib: fn(&Memory) -> u64| each.iter().map(kib).max().unwrap_or_default();
+                Ok(AgentMemory {
+                    contender: stand.contender.to_string(),
+                    resident: most(|it| it.resident_kib) * 1024,
+                    peak: most(|it| it.peak_kib) * 1024,
+                })
             })
             .collect()
     }

@@ -15,6 +15,7 @@ use super::stage::{Held, Stage, Step, held};
 use super::{bypass, maps, pings, service, table};
 use crate::interrupt::{self, Interrupted};
 use crate::measure::cpu::Ticks;
+use crate::measure::kernel_release;
 use crate::measure::share::Counted;
 use crate::screen::Screen;
 
@@ -235,10 +236,9 @@ fn side_by_side(
 }
 
 fn measured(plan: Plan, twins: &Results, rivals: &Results) -> Result<Measured> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Ok(Measured {
         cpus: Ticks::read()?.cpus(),
-        kernel: kernel.trim().to_owned(),
+        kernel: kernel_release()?,
         wires: "veth pairs",
         rounds: plan.rounds,
         figures: Comparison::all(twins, rivals)?,

@@ -54,19 +54,34 @@ fn parse(stat: &str) -> Option<Ticks> {
     })
 }
 
+/// The CPUs that this process may use, in order.
+pub(crate) fn ours() -> Result<Vec<usize>> {
+    let ours = sched_getaffinity(Pid::from_raw(0)).context("cannot tell which CPUs are ours")?;
+    let all = 0..CpuSet::count();
+    Ok(all
+        .filter(|&cpu| ours.is_set(cpu).unwrap_or(false))
+        .collect())
+}
+
+/// A set of one CPU.
+pub(crate) fn only(cpu: usize) -> Result<CpuSet> {
+    let mut one = CpuSet::new();
+    one.set(cpu).with_context(|| format!("no CPU {cpu}"))?;
+    Ok(one)
+}
+
+/// Keeps this thread, and what it makes, on one CPU.
+pub(crate) fn stay_on(cpu: usize) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), &only(cpu)?)
+        .with_context(|| format!("cannot stay on CPU {cpu}"))
+}
+
 /// Runs a closure, and all threads that it makes, on one CPU.
 pub(crate) fn on_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let inside = || {
-        let this = Pid::from_raw(0);
-        let allowed = sched_getaffinity(this).context("cannot tell which CPUs are ours")?;
+        let ours = ours()?;
         // Interrupts mostly go to the first.
-        let last = (0..CpuSet::count())
-            .rev()
-            .find(|&cpu| allowed.is_set(cpu).unwrap_or(false))
-            .context("no CPU is ours")?;
-        let mut one = CpuSet::new();
-        one.set(last)?;
-        sched_setaffinity(this, &one).with_context(|| format!("cannot stay on CPU {last}"))?;
+        stay_on(*ours.last().context("no CPU is ours")?)?;
         work()
     };
     thread::scope(|scope| scope.spawn(inside).join())

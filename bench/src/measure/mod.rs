@@ -8,7 +8,9 @@ pub mod statistics;
 mod stream;
 pub mod tools;
 mod udp_packets;
+pub(crate) mod usage;
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -22,6 +24,15 @@ pub use udp_packets::{PacketRate, udp_packets};
 
 use crate::lab::Host;
 use crate::traffic::socket;
+
+/// The kernel's release, as `uname -r` prints it.
+///
+/// # Errors
+/// Where the kernel doesn't tell.
+pub(crate) fn kernel_release() -> Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+    Ok(release.context("cannot tell the kernel")?.trim().to_owned())
+}
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);

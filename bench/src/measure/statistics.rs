@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::random::Random;
+
 /// The same figure, taken several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
@@ -89,6 +91,8 @@ pub struct Estimate {
 
 /// How often rounds are resampled.
 const RESAMPLES: usize = 2000;
+/// Any would do; another one moves the intervals a little.
+const RESAMPLING_SEED: u64 = 0xbb72_8d28_3026_a108;
 
 impl Estimate {
     /// Of values, one a round; `None` where there is none, or one is no number. The same values always give the
@@ -97,15 +101,8 @@ impl Estimate {
         if values.iter().any(|value| !value.is_finite()) {
             return None;
         }
-        // xorshift64* (Vigna): drawing with replacement asks no more of it.
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut draw = || {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let random = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-            values[random as usize % values.len()]
-        };
+        let mut random = Random::new(RESAMPLING_SEED);
+        let mut draw = || values[random.below(values.len())];
         let median = median(values.to_vec())?;
         let mut medians = Vec::with_capacity(RESAMPLES);
         for _ in 0..RESAMPLES {

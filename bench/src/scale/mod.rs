@@ -12,7 +12,6 @@ mod maps;
 mod node;
 mod report;
 mod stage;
-pub(crate) mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +21,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use crate::interrupt::{self, nap};
+use crate::measure::usage::{self, Cpu};
 use heartbeats::{Heartbeats, Traffic};
 use limits::Limits;
 use report::{Beat, Report, Round};
 use stage::{Running, Stage};
-use usage::Cpu;
 
 /// kubelet's `nodeStatusReportFrequency`: how often a Node is written where nothing has changed.
 const REPORT: Duration = Duration::from_secs(300);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Routes;
 use super::changes::Change;
+use crate::measure::kernel_release;
 
 /// Under heartbeats at one rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -60,12 +61,11 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(nodes: usize, rounds: Vec<Round>) -> Result<Self> {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
         let cpus = std::thread::available_parallelism().context("cannot count the CPUs")?;
         Ok(Self {
             nodes,
             cpus: cpus.get(),
-            kernel: release.context("cannot tell the kernel")?.trim().to_owned(),
+            kernel: kernel_release()?,
             rounds,
         })
     }

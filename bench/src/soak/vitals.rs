@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::scale::usage::memory;
+use crate::measure::usage::memory;
 
 /// Of one node, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -62,6 +62,25 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     unsafe { call(bpf_cmd::BPF_OBJ_PIN, &mut attr) }.map(drop)
 }
 
+/// What the kernel tells of a map, a program or a link.
+///
+/// # Errors
+/// What the kernel answers to `BPF_OBJ_GET_INFO_BY_FD`.
+///
+/// # Safety
+/// `T` is the kernel's structure for what `object` is: `bpf_map_info`, `bpf_prog_info`, `bpf_link_info`.
+pub unsafe fn info<T>(object: BorrowedFd<'_>) -> io::Result<T> {
+    // SAFETY: structures of integers, for which zeros are values.
+    let mut info: T = unsafe { std::mem::zeroed() };
+    let mut attr = nothing_said();
+    attr.info.bpf_fd = object.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<T>() as u32;
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    // SAFETY: the members that this command reads; `info` lives until it is done.
+    unsafe { call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info)
+}
+
 /// Opens whatever is pinned there.
 ///
 /// # Errors

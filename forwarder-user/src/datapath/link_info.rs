@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{bpf_attach_type, bpf_link_info, bpf_link_type};
 
 use super::bpf;
 
@@ -58,15 +58,8 @@ fn info(pin: &Path) -> io::Result<Option<bpf_link_info>> {
     if !is_link(&link)? {
         return Ok(None);
     }
-    // SAFETY: a structure of integers, for which zeros are values.
-    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
-    let mut attr = bpf::nothing_said();
-    attr.info.bpf_fd = link.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_link_info>() as u32;
-    attr.info.info = std::ptr::from_mut(&mut info) as u64;
-    // SAFETY: the members that this command reads; `info` lives until it is done.
-    unsafe { bpf::call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(Some(info))
+    // SAFETY: it is a link.
+    unsafe { bpf::info(link.as_fd()) }.map(Some)
 }
 
 /// Whether a descriptor is a link's (`bpf_link_show_fdinfo`, kernel/bpf/syscall.c).

@@ -2,7 +2,7 @@
 //! with a device's name.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsFd as _;
 
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_info};
 use underpass_common::verdict::Hook;
@@ -55,14 +55,8 @@ pub fn program_name(id: u32) -> Option<String> {
     attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
     // SAFETY: the member that this command reads; it answers with a descriptor.
     let program = unsafe { bpf::descriptor(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) }.ok()?;
-    // SAFETY: a structure of integers, for which zeros are values.
-    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
-    let mut attr = bpf::nothing_said();
-    attr.info.bpf_fd = program.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
-    attr.info.info = std::ptr::from_mut(&mut info) as u64;
-    // SAFETY: the members that this command reads; `info` lives until it is done.
-    unsafe { bpf::call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) }.ok()?;
+    // SAFETY: it is a program.
+    let info: bpf_prog_info = unsafe { bpf::info(program.as_fd()) }.ok()?;
     let name: Vec<u8> = info.name.iter().map(|&byte| byte as u8).collect();
     let end = name
         .iter()

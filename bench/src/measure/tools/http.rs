@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::socket::{MsgFlags, send};
 
-use super::stay_on;
 use crate::lab::Host;
+use crate::measure::cpu::stay_on;
 use crate::traffic::socket;
 
 /// Threads: while one waits for a request, the others go on.

@@ -10,9 +10,7 @@ pub mod wrk;
 use std::env;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use anyhow::Result;
 
 use crate::lab::Host;
 
@@ -78,17 +76,4 @@ pub fn missing() -> Vec<&'static str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &str| env::split_paths(&path).any(|folder| folder.join(tool).is_file());
     TOOLS.into_iter().filter(|tool| !is_there(tool)).collect()
-}
-
-/// A set of one CPU.
-fn only(cpu: usize) -> Result<CpuSet> {
-    let mut one = CpuSet::new();
-    one.set(cpu).with_context(|| format!("no CPU {cpu}"))?;
-    Ok(one)
-}
-
-/// Keeps this thread, and what it makes, on one CPU.
-fn stay_on(cpu: usize) -> Result<()> {
-    sched_setaffinity(Pid::from_raw(0), &only(cpu)?)
-        .with_context(|| format!("cannot stay on CPU {cpu}"))
 }

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::sched_setaffinity;
 use nix::unistd::Pid;
 
-use super::{Measured, only};
+use super::Measured;
 use crate::lab::{Host, Process};
-use crate::measure::cpu::Ticks;
+use crate::measure::cpu::{Ticks, only};
 use crate::wait::{patient, wait_for};
 
 /// How long a server may take until it listens, and a process to end that has closed its output.

@@ -38,7 +38,7 @@ fn parse_memory(status: &str) -> Option<Memory> {
 
 /// CPU time that a process has used, and when that was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     used: Duration,
     at: Instant,
 }
@@ -48,7 +48,7 @@ impl Cpu {
     ///
     /// # Errors
     /// Where the process has ended.
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let ticks = parse_ticks(&text).with_context(|| format!("cannot make out {path}"))?;
@@ -60,7 +60,7 @@ impl Cpu {
     }
 
     /// Percent of one CPU since an earlier reading.
-    pub(super) fn percent_since(self, before: Self) -> f64 {
+    pub(crate) fn percent_since(self, before: Self) -> f64 {
         let used = self.used.saturating_sub(before.used).as_secs_f64();
         100.0 * used / (self.at - before.at).as_secs_f64()
     }
