@@ -104,7 +104,7 @@ fn pass<F: Family, S: Side>(skb: Skb) -> i32 {
         }
     };
     // From here on the packet is ours: redirected or dropped.
-    if rewrite::rewrite::<F>(skb, packet, &way_out).is_err() {
+    if rewrite::rewrite::<F, Skb>(skb, packet, &way_out).is_err() {
         stats::count(skb, S::HOOK, Verdict::Dropped);
         return DROP;
     }
@@ -124,7 +124,7 @@ fn decide<F: Family, S: Side>(
     if settings.is_off() {
         return Err(Verdict::Off);
     }
-    let packet = parse::<F>(skb, place)?;
+    let packet = parse::<F, Skb>(skb, place)?;
     if !S::is_pod_traffic::<F>(settings, packet) {
         return Err(Verdict::NotPodTraffic);
     }

@@ -155,7 +155,7 @@ fn read<F: Family>(
 ) -> Result<(&Packet<F::Addr>, &'static Settings, Now), Verdict> {
     let settings = settings()?;
     let now = Now::of(settings);
-    let packet = parse::<F>(skb, place)?;
+    let packet = parse::<F, Skb>(skb, place)?;
     Ok((packet, settings, now))
 }
 

@@ -17,7 +17,10 @@ use underpass_bench::{Lab, root_or_skip, skip};
 use underpass_common::map_names;
 use underpass_common::verdict::{Hook, Verdict};
 
-const OPTIONS: LoadOptions = LoadOptions { max_flows: 1024 };
+const OPTIONS: LoadOptions = LoadOptions {
+    max_flows: 1024,
+    xdp: false,
+};
 
 /// A node of the lab with programs of our own, without an agent.
 struct Bed {

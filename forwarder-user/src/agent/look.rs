@@ -5,8 +5,10 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Agent;
+use crate::config::Ingress;
 use crate::sysctl;
 use crate::world::kernel::LinkKind;
+use crate::world::netlink::xdp_targets;
 
 impl Agent {
     /// Notes that the source is still there, where it gives a sign of life.
@@ -38,6 +40,24 @@ impl Agent {
             self.mark_due(Duration::ZERO);
         }
         self.known_endpoints = endpoints;
+    }
+
+    /// Has XDP go on, and finds out which pods take what it hands them: the kernel tells nobody who does not ask.
+    pub(super) fn look_at_xdp(&mut self) {
+        if self.config.ingress != Ingress::Xdp {
+            return;
+        }
+        let renewed = self.applier.renew_xdp_lease();
+        self.reporter.tried("letting XDP go on", renewed);
+        let targets = self
+            .reporter
+            .tried("asking which pods take frames from XDP", xdp_targets());
+        // Not told: nobody.
+        let targets = targets.unwrap_or_default();
+        if targets != self.world.kernel.xdp_targets {
+            self.world.kernel.xdp_targets = targets;
+            self.mark_due(Duration::ZERO);
+        }
     }
 
     /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that

@@ -28,17 +28,17 @@ use underpass_common::endpoint::Endpoint;
 use crate::apply::Applier;
 use crate::capabilities;
 use crate::clock::unix_now;
-use crate::config::{Config, UplinkChoice};
+use crate::config::{Config, Ingress, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::datapath::{Attachments, LoadOptions, Pins, XdpMode, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
 use crate::stop;
-use crate::world::World;
 use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
+use crate::world::{Kernel, World};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
 use peers::PeerTeller;
@@ -68,6 +68,10 @@ pub struct AgentOptions {
     pub set_be_liberal: bool,
     /// Raise the limits of the kernel's neighbour tables where the peers do not fit.
     pub raise_neighbour_limits: bool,
+    /// Where XDP runs, if it is asked for.
+    pub xdp_mode: XdpMode,
+    /// Switch GRO on at the pods' end of their veths.
+    pub set_pod_gro: bool,
     /// Serve health and metrics here.
     pub listen: Option<SocketAddr>,
 }
@@ -118,6 +122,7 @@ impl Agent {
             &pins,
             LoadOptions {
                 max_flows: options.max_flows,
+                xdp: config.ingress == Ingress::Xdp,
             },
         )?;
         if let Some(reason) = &loaded.started_afresh {
@@ -134,10 +139,17 @@ impl Agent {
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
-        let reporter = Reporter::new(&config, source.kind(), unix_now(), before.routing_digest);
+        let reporter = Reporter::new(
+            &config,
+            options.xdp_mode,
+            source.kind(),
+            unix_now(),
+            before.routing_digest,
+        );
         let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
         let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
-        let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
+        let attachments =
+            Attachments::new(pins, Mechanism::of_this_kernel()).xdp_mode(options.xdp_mode);
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(
             node = config.node_name,
@@ -179,6 +191,7 @@ impl Agent {
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut endpoints = interval(ENDPOINTS);
         endpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.look_at_xdp();
         self.read_nodes().await;
         loop {
             tokio::select! {
@@ -190,6 +203,7 @@ impl Agent {
                     self.look_at_endpoints();
                     self.look_at_mtus();
                     self.look_at_source();
+                    self.look_at_xdp();
                 }
                 () = at(self.due) => self.reconcile().await,
             }
@@ -220,7 +234,11 @@ impl Agent {
         let Some(kernel) = self.reporter.tried(READING, read) else {
             return self.resync_soon();
         };
-        self.world.kernel = kernel;
+        let xdp_targets = std::mem::take(&mut self.world.kernel.xdp_targets);
+        self.world.kernel = Kernel {
+            xdp_targets,
+            ..kernel
+        };
         self.needs_resync = false;
         self.health.kernel_read(unix_now());
         self.applier.forget_what_was_written();
@@ -282,6 +300,7 @@ impl Agent {
             }
         }
         self.liberal.keep();
+        self.reporter.xdp(self.applier.xdp_refused());
         let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
         self.reporter.planned(uplink, plan.routing_digest);
         self.write_record();

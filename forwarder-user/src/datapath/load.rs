@@ -11,7 +11,7 @@ use underpass_common::map_names;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
 
-use super::{Maps, Pins, pins};
+use super::{Maps, Pins, express, pins};
 
 /// The BPF object, as the build script made it.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
@@ -25,6 +25,8 @@ pub struct LoadOptions {
     /// Entries of the flow table of each family. The kernel evicts the least recently used flow of a full one, and
     /// an evicted flow goes by the kernel until it is confirmed again.
     pub max_flows: u32,
+    /// Load the XDP program, too.
+    pub xdp: bool,
 }
 
 /// Programs and maps in the kernel.
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// The maps, pinned.
     pub maps: Maps,
+    /// Why the XDP program that was asked for is not there.
+    pub xdp_refused: Option<String>,
     /// Why maps that were pinned before could not be kept; `None`: there were none, or they were.
     pub started_afresh: Option<String>,
 }
@@ -79,7 +83,7 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
     let mut ebpf = loader
         .load(OBJECT)
         .context("the kernel does not take the BPF maps")?;
-    for hook in Hook::ALL {
+    for hook in Hook::TC {
         let program = program(&mut ebpf, hook)?;
         program
             .load()
@@ -90,15 +94,36 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
             .pin(&path)
             .with_context(|| format!("cannot pin the program at {}", path.display()))?;
     }
+    let xdp_refused = match options.xdp {
+        true => load_xdp(&mut ebpf, pins).err(),
+        false => {
+            pins::remove_file(&pins.program(Hook::FromWireXdp))?;
+            None
+        }
+    };
     let maps = Maps::open(pins)?;
     Ok(Loaded {
         ebpf,
         maps,
+        xdp_refused: xdp_refused.map(|error| format!("{error:#}")),
         started_afresh,
     })
 }
 
-/// The program of a hook.
+/// Kernels that can do without it do: XDP with frames in several buffers is younger than all the rest.
+fn load_xdp(ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
+    let path = pins.program(Hook::FromWireXdp);
+    pins::remove_file(&path)?;
+    let program = express::program(ebpf)?;
+    program
+        .load()
+        .context("the kernel does not take the XDP program (Linux 5.18 brought what it needs)")?;
+    program
+        .pin(&path)
+        .with_context(|| format!("cannot pin the program at {}", path.display()))
+}
+
+/// The program of a TC hook.
 ///
 /// # Errors
 /// Where the object has none of that name: a defect of the build.

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bpf;
 mod clsact;
+pub mod express;
 pub mod filter;
 pub mod link_info;
 pub mod load;
@@ -12,6 +13,7 @@ pub mod pins;
 pub mod query;
 
 pub use attach::Attachments;
+pub use express::XdpMode;
 pub use load::{LoadOptions, Loaded, load};
 pub use maps::Maps;
 pub use pins::Pins;

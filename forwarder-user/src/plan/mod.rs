@@ -20,7 +20,7 @@ use underpass_common::peer::Refusal;
 use underpass_common::route::Route;
 use underpass_common::settings::MAX_POD_CIDRS;
 
-use crate::config::Config;
+use crate::config::{Config, Ingress};
 use crate::world::World;
 use crate::world::kernel::Kernel;
 use crate::world::netlink::NextHop;
@@ -38,6 +38,8 @@ pub use uplink::Uplink;
 pub struct Plan {
     /// The interface on the nodes' L2 segment; `None`: nothing can go fast, a problem says why.
     pub uplink: Option<Uplink>,
+    /// Whether XDP is to be on the uplink.
+    pub xdp: bool,
     /// The trie: the peers' podCIDRs, and exceptions from them.
     pub routes: BTreeMap<IpNet, Route>,
     /// Peers' addresses that the kernel is asked to keep resolved, by interface index.
@@ -91,7 +93,13 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     };
     let peers = surroundings.place_all(claims.peers);
     let mut pods = BTreeMap::new();
-    for pod in pods::find(kernel, &table, &own_pod_cidrs, uplink.as_ref()) {
+    for pod in pods::find(
+        kernel,
+        &table,
+        &own_pod_cidrs,
+        uplink.as_ref(),
+        config.ingress,
+    ) {
         problems.extend(pod.problem());
         pods.insert(pod.ifindex, pod);
     }
@@ -109,6 +117,7 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     problems.extend(peers.problems);
     problems.sort();
     Some(Plan {
+        xdp: config.ingress == Ingress::Xdp && uplink.is_some(),
         uplink,
         routes: peers.routes,
         neighbours: peers.neighbours,

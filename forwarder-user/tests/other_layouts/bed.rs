@@ -12,7 +12,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use underpass::datapath::{LoadOptions, Loaded, Pins, bpf, load};
 
-pub const OPTIONS: LoadOptions = LoadOptions { max_flows: 1024 };
+pub const OPTIONS: LoadOptions = LoadOptions {
+    max_flows: 1024,
+    xdp: false,
+};
 
 /// Runs `test` on a thread with a mount namespace of its own, which takes all pins with it when it ends.
 pub fn on_bpffs(test: impl FnOnce(&Bed) + Send) {

@@ -289,7 +289,7 @@ fn what_is_no_program_of_ours_is_replaced_where_it_bears_our_name() {
     on_bpffs(|bed| {
         bed.load().maps.set_settings(&settings()).unwrap();
         let map = shape(&bed.pins.map(map_names::PODS));
-        for hook in Hook::ALL {
+        for hook in Hook::TC {
             let pin = bed.pins.program(hook);
             let theirs = Foreign::create(map).unwrap();
             fs::remove_file(&pin).unwrap();

@@ -13,7 +13,7 @@ use super::facts::{Answer, Facts, Foreign, Network, PeerFact, Peers, Port, Stand
 use super::nodes::{self, Nodes};
 use super::{ethtool, foreign, probes, reach, settings};
 use crate::cli::CheckArgs;
-use crate::config::{Config, RoutesMode, UplinkChoice};
+use crate::config::{Config, Ingress, RoutesMode, UplinkChoice};
 use crate::datapath::{Maps, Pins};
 use crate::inspect::peers::{self, PeerReport};
 use crate::neighbour_limits::{Kernels, Limits, Table};
@@ -125,6 +125,7 @@ async fn config(args: &CheckArgs, netlink: &Netlink) -> Result<Config> {
         cluster_cidrs: Vec::new(),
         offload: Offload::Confirmed,
         routes: RoutesMode::Observe,
+        ingress: Ingress::Tc,
     })
 }
 

@@ -19,8 +19,11 @@ pub(in crate::inspect) fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Age
         manages_routes: 0,
         nodes_source,
         version: [1, 20, 3],
+        ingress: 0,
+        _pad: [0; 7],
         node_name: [0; 256],
         nodes_error: [0; 512],
+        xdp_error: [0; 256],
     }
 }
 

@@ -82,7 +82,9 @@ impl Walk<'_> {
     pub(super) fn place(&self, hook: Hook) -> Option<u32> {
         match hook {
             Hook::FromPod | Hook::ToPod => self.s.veth_of(self.q.pod),
-            Hook::ToWire | Hook::FromWire => Some(self.s.uplink).filter(|uplink| *uplink != 0),
+            Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => {
+                Some(self.s.uplink).filter(|uplink| *uplink != 0)
+            }
         }
     }
 
@@ -106,7 +108,9 @@ impl Walk<'_> {
             let place = self.place(hook);
             let unknown = match hook {
                 Hook::FromPod | Hook::ToPod => "the pod's veth, not known yet".to_owned(),
-                Hook::ToWire | Hook::FromWire => "the uplink, of which there is none".to_owned(),
+                Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => {
+                    "the uplink, of which there is none".to_owned()
+                }
             };
             let device = place.map_or(unknown, |ifindex| self.s.device(ifindex));
             format!("{} on {device}", hook.name())

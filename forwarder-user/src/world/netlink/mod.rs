@@ -29,6 +29,7 @@ pub(crate) mod fuzzing;
 mod lookup;
 mod mirror;
 mod neighbours;
+mod netdev;
 mod probe;
 mod read;
 mod routes;
@@ -43,6 +44,7 @@ pub use absorb::Absorbed;
 pub use events::{Event, Events};
 pub use filters::Filter;
 pub use lookup::{Found, Lookup, NeighbourNow};
+pub use netdev::xdp_targets;
 pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
 
