@@ -6,9 +6,13 @@ use tracing::debug;
 
 use super::Agent;
 use crate::config::Ingress;
+use crate::plan::Plan;
 use crate::sysctl;
 use crate::world::kernel::LinkKind;
 use crate::world::netlink::xdp_targets;
+
+/// The name of that, in the log.
+const ONLOOKERS: &str = "asking for the programs of others on the uplink";
 
 impl Agent {
     /// Notes that the source is still there, where it gives a sign of life.
@@ -58,6 +62,42 @@ impl Agent {
             self.world.kernel.xdp_targets = targets;
             self.mark_due(Duration::ZERO);
         }
+        let onlookers = self.applier.onlookers(self.reporter.uplink());
+        let onlookers = self
+            .reporter
+            .tried(ONLOOKERS, onlookers)
+            .unwrap_or_default();
+        // Filters are among those that are known; which of these have come or gone is told by events.
+        let is_known = |name: &String| self.world.kernel.onlookers.contains(name);
+        if !onlookers.iter().all(is_known) {
+            self.mark_due(Duration::ZERO);
+        }
+    }
+
+    /// Programs of others on what comes in by the uplink, which would not see what XDP carries. True where there are
+    /// others than before.
+    pub(super) async fn look_at_onlookers(&mut self, plan: &Plan) -> bool {
+        let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
+        if self.config.ingress != Ingress::Xdp || uplink == 0 {
+            return false;
+        }
+        let programs = self.applier.onlookers(uplink);
+        let filters = self.netlink.filters(uplink, true).await;
+        let found = programs.and_then(|mut found| {
+            let others = filters?;
+            let others = others.iter().filter(|filter| !self.applier.is_ours(filter));
+            found.extend(others.map(|filter| {
+                let name = filter.name.as_deref().unwrap_or(&filter.kind);
+                format!("filter {name}")
+            }));
+            Ok(found)
+        });
+        let Some(found) = self.reporter.tried(ONLOOKERS, found) else {
+            return false;
+        };
+        let is_new = found != self.world.kernel.onlookers;
+        self.world.kernel.onlookers = found;
+        is_new
     }
 
     /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that

@@ -11,6 +11,7 @@ mod liberal;
 mod limits;
 mod look;
 mod peers;
+mod pod_gro;
 mod report;
 
 use std::collections::BTreeMap;
@@ -36,12 +37,13 @@ use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
 use crate::stop;
-use crate::world::netlink::{Event, Events, Netlink};
+use crate::world::netlink::{Event, Events, Netlink, XdpNews};
 use crate::world::source::{Choice, Source};
 use crate::world::{Kernel, World};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
 use peers::PeerTeller;
+use pod_gro::PodGro;
 use report::Reporter;
 
 /// How often the kernel's state is read whole, should an event have been missed.
@@ -88,6 +90,8 @@ pub struct Agent {
     peers: PeerTeller,
     liberal: BeLiberal,
     limits: NeighbourLimits,
+    pod_gro: PodGro,
+    xdp_news: XdpNews,
     /// Writes Events, where there is an API to write them to.
     announcer: Option<Announcer>,
     health: Arc<Health>,
@@ -148,6 +152,11 @@ impl Agent {
         );
         let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
         let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
+        let pod_gro = PodGro::new(options.set_pod_gro && config.ingress == Ingress::Xdp);
+        let xdp_news = match config.ingress {
+            Ingress::Tc => XdpNews::none(),
+            Ingress::Xdp => XdpNews::subscribe()?,
+        };
         let attachments =
             Attachments::new(pins, Mechanism::of_this_kernel()).xdp_mode(options.xdp_mode);
         let applier = Applier::new(loaded, attachments, &config)?;
@@ -171,6 +180,8 @@ impl Agent {
             peers: PeerTeller::default(),
             liberal,
             limits,
+            pod_gro,
+            xdp_news,
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
@@ -198,6 +209,10 @@ impl Agent {
                 () = &mut told_to_stop => break,
                 events = self.events.next() => self.absorb(events?).await,
                 () = self.source.changed() => self.read_nodes().await,
+                told = self.xdp_news.next() => {
+                    self.reporter.tried("hearing which pods take frames from XDP", told);
+                    self.look_at_xdp();
+                }
                 _ = resync.tick() => self.resync().await,
                 _ = endpoints.tick() => {
                     self.look_at_endpoints();
@@ -234,9 +249,10 @@ impl Agent {
         let Some(kernel) = self.reporter.tried(READING, read) else {
             return self.resync_soon();
         };
-        let xdp_targets = std::mem::take(&mut self.world.kernel.xdp_targets);
+        let before = std::mem::take(&mut self.world.kernel);
         self.world.kernel = Kernel {
-            xdp_targets,
+            xdp_targets: before.xdp_targets,
+            onlookers: before.onlookers,
             ..kernel
         };
         self.needs_resync = false;
@@ -273,9 +289,13 @@ impl Agent {
         }
         let began = Instant::now();
         self.resolve_uplink().await;
-        let Some(plan) = plan(&self.config, &self.world) else {
+        let Some(mut planned) = plan(&self.config, &self.world) else {
             return self.write_record();
         };
+        if self.look_at_onlookers(&planned).await {
+            planned = plan(&self.config, &self.world).unwrap_or(planned);
+        }
+        let plan = planned;
         self.reporter.tell_problems(&plan.problems);
         self.limits.keep(&plan);
         if let Some(announcer) = &self.announcer {
@@ -300,7 +320,11 @@ impl Agent {
             }
         }
         self.liberal.keep();
-        self.reporter.xdp(self.applier.xdp_refused());
+        if self.pod_gro.keep(&plan, &self.world.kernel) {
+            self.look_at_xdp();
+        }
+        let no_xdp = plan.no_xdp.as_deref();
+        self.reporter.xdp(no_xdp.or(self.applier.xdp_refused()));
         let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
         self.reporter.planned(uplink, plan.routing_digest);
         self.write_record();

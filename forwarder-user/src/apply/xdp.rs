@@ -10,11 +10,25 @@ use super::failures::Failures;
 use super::tell::tell;
 use super::{Applier, Changes, Plan};
 use crate::datapath::attach::Device;
+use crate::world::netlink::Filter;
 
 impl Applier {
     /// Why XDP is not on the uplink, where it should be.
     pub fn xdp_refused(&self) -> Option<&str> {
         self.xdp_refused.as_deref()
+    }
+
+    /// TCX programs of others on what comes in by the uplink, by name.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn onlookers(&self, uplink: u32) -> anyhow::Result<Vec<String>> {
+        self.attachments.onlookers(uplink)
+    }
+
+    /// Whether a filter is one of ours.
+    pub fn is_ours(&self, filter: &Filter) -> bool {
+        self.attachments.is_ours(&filter.kind, filter.priority)
     }
 
     /// Lets XDP go on for a while. To be called every second.

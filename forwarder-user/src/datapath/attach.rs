@@ -20,7 +20,7 @@ use underpass_common::verdict::Hook;
 
 use super::link_info::Place;
 use super::load::program;
-use super::{Pins, XdpMode, clsact, express, filter, link_info, pins};
+use super::{Pins, XdpMode, clsact, express, filter, link_info, pins, query};
 
 /// How programs are attached on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,13 +208,42 @@ impl Attachments {
         }
     }
 
+    /// TCX programs of others on what comes in by a device, by name. None where there is no TCX.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn onlookers(&self, ifindex: u32) -> Result<Vec<String>> {
+        if self.mechanism != Mechanism::Tcx {
+            return Ok(Vec::new());
+        }
+        let hook = Hook::FromWire;
+        let ours = link_info::id(&self.pins.link(hook, ifindex)).ok().flatten();
+        let attached = match query::tcx(hook, ifindex) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Vec::new()),
+            attached => attached.context("cannot ask for the TCX programs on the uplink")?,
+        };
+        let others = attached.iter().filter(|one| Some(one.link) != ours);
+        let name = |one: &query::Attached| {
+            query::program_name(one.program).unwrap_or_else(|| format!("program {}", one.program))
+        };
+        Ok(others.map(name).collect())
+    }
+
+    /// Whether a filter with this kind and priority is ours.
+    pub fn is_ours(&self, kind: &str, priority: u16) -> bool {
+        self.mechanism == Mechanism::Clsact && kind == "bpf" && priority == filter::FILTER_PRIORITY
+    }
+
     /// Detaches the program of a hook; none there is as good.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn detach(&self, hook: Hook, ifindex: u32) -> Result<()> {
         let pin = self.pins.link(hook, ifindex);
-        let is_of_clsact = self.mechanism == Mechanism::Clsact && !hook.is_xdp();
+        if hook.is_xdp() {
+            return express::detach(&pin);
+        }
+        let is_of_clsact = self.mechanism == Mechanism::Clsact;
         let is_filter = is_of_clsact && pin.exists();
         if is_filter && let Some(name) = interface_name(ifindex) {
             filter::take_out(hook, &name)

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::programs::Xdp;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_cmd};
+use tracing::debug;
 use underpass_common::verdict::Hook;
 
 use super::{bpf, clsact, link_info, pins, query};
@@ -67,11 +68,26 @@ pub(super) fn attach(ebpf: &mut Ebpf, ifindex: u32, pin: &Path, mode: XdpMode) -
         if is_alike && update(pin, descriptor.as_fd())? {
             return Ok(());
         }
-        pins::remove_file(pin)?;
+        detach(pin)?;
     }
     let link =
         create(descriptor.as_fd(), ifindex, mode).or_else(|error| refused(error, ifindex, mode))?;
     bpf::pin(link.as_fd(), pin).with_context(|| format!("cannot pin the link at {}", pin.display()))
+}
+
+/// Takes the program off, and removes the pin. At once: by the pin alone the kernel would do it when it has time, and
+/// who comes next would find the place taken.
+pub(super) fn detach(pin: &Path) -> Result<()> {
+    if link_info::xdp_device(pin).is_ok_and(|device| device.is_some()) {
+        let link = bpf::open_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+        let mut attr = bpf::nothing_said();
+        attr.link_detach.link_fd = link.as_raw_fd() as u32;
+        // SAFETY: the member that this command reads.
+        if let Err(error) = unsafe { bpf::call(bpf_cmd::BPF_LINK_DETACH, &mut attr) } {
+            debug!("{}: {error}; the link goes with its pin", pin.display());
+        }
+    }
+    pins::remove_file(pin)
 }
 
 fn create(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<OwnedFd> {

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::maps::{Array, Map, MapData, MapInfo, MapType};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya_obj::generated::BPF_F_RDONLY_PROG;
 use underpass_common::map_names;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
@@ -196,12 +197,18 @@ fn shape(path: &Path) -> Result<[u32; 5]> {
     let map_type = info
         .map_type()
         .with_context(|| format!("{} is a map of an unknown type", path.display()))?;
+    // The kernel adds this to every devmap by itself, and refuses it where it is asked for (dev_map_alloc_check() in
+    // kernel/bpf/devmap.c).
+    let added = match map_type {
+        MapType::DevMap | MapType::DevMapHash => BPF_F_RDONLY_PROG,
+        _ => 0,
+    };
     Ok([
         map_type as u32,
         info.key_size(),
         info.value_size(),
         info.max_entries(),
-        info.map_flags(),
+        info.map_flags() & !added,
     ])
 }
 

@@ -40,6 +40,8 @@ pub struct Plan {
     pub uplink: Option<Uplink>,
     /// Whether XDP is to be on the uplink.
     pub xdp: bool,
+    /// Why it is not to be there, though it was asked for.
+    pub no_xdp: Option<String>,
     /// The trie: the peers' podCIDRs, and exceptions from them.
     pub routes: BTreeMap<IpNet, Route>,
     /// Peers' addresses that the kernel is asked to keep resolved, by interface index.
@@ -116,8 +118,14 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     let own_pod_cidrs = of_whole_flows(own_pod_cidrs, kernel, &mut problems);
     problems.extend(peers.problems);
     problems.sort();
+    let is_asked_for = config.ingress == Ingress::Xdp;
+    let no_xdp = uplink
+        .as_ref()
+        .filter(|_| is_asked_for)
+        .and_then(|uplink| uplink::unfit_for_xdp(uplink, kernel));
     Some(Plan {
-        xdp: config.ingress == Ingress::Xdp && uplink.is_some(),
+        xdp: is_asked_for && uplink.is_some() && no_xdp.is_none(),
+        no_xdp,
         uplink,
         routes: peers.routes,
         neighbours: peers.neighbours,

@@ -22,6 +22,8 @@ pub struct Kernel {
     pub rules: Vec<PolicyRule>,
     /// Interfaces that take frames from XDP, by index; empty where nobody has asked.
     pub xdp_targets: BTreeSet<u32>,
+    /// BPF programs of others on what comes in by the uplink, by name; empty where nobody has asked.
+    pub onlookers: Vec<String>,
 }
 
 /// A policy rule.
@@ -92,6 +94,8 @@ pub enum LinkKind {
     Veth(VethPeer),
     /// A bridge.
     Bridge,
+    /// A VLAN (IEEE 802.1Q) of the interface with this index.
+    Vlan(u32),
     /// Anything else.
     Other,
 }

@@ -4,6 +4,7 @@
 //! what comes behind tells whether the packet can ever be confirmed.
 
 use underpass_common::addr::ShowMac;
+use underpass_common::pod::PodIngress;
 use underpass_common::settings::Offload;
 use underpass_common::verdict::{Hook, Verdict};
 
@@ -102,6 +103,22 @@ impl Walk<'_> {
         names.join(", ")
     }
 
+    /// The program before the entrance: it carries what the entrance would, or lets it pass.
+    fn xdp(&mut self) {
+        let uplink = self.s.device(self.s.uplink);
+        let looked_at = format!("{} on {uplink}, pods", Hook::FromWireXdp.name());
+        let veth = self.s.veth_of(self.q.pod);
+        let ingress = veth
+            .and_then(|veth| self.s.pods.get(&veth))
+            .map(|pod| pod.ingress);
+        let found = match ingress.and_then(PodIngress::from_number) {
+            Some(PodIngress::Xdp) => "carries what is confirmed, if it has its checksum",
+            Some(PodIngress::TcNoGro) => "lets it pass: GRO is off at the pod's end of the veth",
+            _ => "lets it pass: the pod takes nothing from XDP",
+        };
+        self.step("xdp", looked_at, found.to_owned(), Outcome::Ok);
+    }
+
     fn programs(&mut self) {
         let hooks = [self.q.way.entrance(), self.q.way.exit()];
         let places = hooks.map(|hook| {
@@ -126,6 +143,9 @@ impl Walk<'_> {
             (missing, _) => (format!("NOT attached: {missing}"), Outcome::Kernel),
         };
         self.step("programs", places.join(", "), found, outcome);
+        if hooks[0] == Hook::FromWire && self.is_attached(Hook::FromWireXdp) == Some(true) {
+            self.xdp();
+        }
         let [entrance, _] = hooks;
         let has_uplink = self.place(Hook::FromWire).is_some();
         if self.is_attached(entrance) == Some(false) || !has_uplink {

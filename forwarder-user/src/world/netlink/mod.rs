@@ -30,6 +30,7 @@ mod lookup;
 mod mirror;
 mod neighbours;
 mod netdev;
+mod netns;
 mod probe;
 mod read;
 mod routes;
@@ -44,7 +45,8 @@ pub use absorb::Absorbed;
 pub use events::{Event, Events};
 pub use filters::Filter;
 pub use lookup::{Found, Lookup, NeighbourNow};
-pub use netdev::xdp_targets;
+pub use netdev::{XdpNews, xdp_targets};
+pub use netns::with_id as namespace_with_id;
 pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
 
