@@ -76,7 +76,7 @@ impl Bed {
             let verdicts = loaded.maps.verdicts()?;
             let off = verdicts
                 .into_iter()
-                .filter(|(_, verdict, _)| *verdict == Verdict::Off);
+                .filter(|(hook, verdict, _)| !hook.is_xdp() && *verdict == Verdict::Off);
             Ok(off.map(|(hook, _, count)| (hook, count.packets)).collect())
         })
     }

@@ -62,14 +62,16 @@ impl Agent {
             self.world.kernel.xdp_targets = targets;
             self.mark_due(Duration::ZERO);
         }
-        let onlookers = self.applier.onlookers(self.reporter.uplink());
-        let onlookers = self
-            .reporter
-            .tried(ONLOOKERS, onlookers)
-            .unwrap_or_default();
-        // Filters are among those that are known; which of these have come or gone is told by events.
-        let is_known = |name: &String| self.world.kernel.onlookers.contains(name);
-        if !onlookers.iter().all(is_known) {
+    }
+
+    /// Looks whether programs of others have come to the uplink, or gone from it: not all of that is told by events.
+    pub(super) async fn look_for_onlookers(&mut self) {
+        let uplink = self.reporter.uplink();
+        if self.config.ingress == Ingress::Xdp
+            && uplink != 0
+            && let Some(found) = self.onlookers(uplink).await
+            && found != self.world.kernel.onlookers
+        {
             self.mark_due(Duration::ZERO);
         }
     }
@@ -81,6 +83,15 @@ impl Agent {
         if self.config.ingress != Ingress::Xdp || uplink == 0 {
             return false;
         }
+        let Some(found) = self.onlookers(uplink).await else {
+            return false;
+        };
+        let is_new = found != self.world.kernel.onlookers;
+        self.world.kernel.onlookers = found;
+        is_new
+    }
+
+    async fn onlookers(&mut self, uplink: u32) -> Option<Vec<String>> {
         let programs = self.applier.onlookers(uplink);
         let filters = self.netlink.filters(uplink, true).await;
         let found = programs.and_then(|mut found| {
@@ -92,12 +103,7 @@ impl Agent {
             }));
             Ok(found)
         });
-        let Some(found) = self.reporter.tried(ONLOOKERS, found) else {
-            return false;
-        };
-        let is_new = found != self.world.kernel.onlookers;
-        self.world.kernel.onlookers = found;
-        is_new
+        self.reporter.tried(ONLOOKERS, found)
     }
 
     /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that

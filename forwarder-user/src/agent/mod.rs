@@ -219,6 +219,7 @@ impl Agent {
                     self.look_at_mtus();
                     self.look_at_source();
                     self.look_at_xdp();
+                    self.look_for_onlookers().await;
                 }
                 () = at(self.due) => self.reconcile().await,
             }

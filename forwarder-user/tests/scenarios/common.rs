@@ -81,11 +81,15 @@ pub fn no_dad(family: Family) -> &'static str {
 /// Where agents are told to use XDP (`UNDERPASS_INGRESS=xdp`, which they inherit), frames and pods are such that it has
 /// something to carry.
 pub fn lab() -> LabBuilder {
-    let by_xdp = std::env::var_os("UNDERPASS_INGRESS").is_some_and(|ingress| ingress == "xdp");
     Lab::builder()
         .underpass(env!("CARGO_BIN_EXE_underpass"))
-        .whole_frames(by_xdp)
-        .pod_gro(by_xdp)
+        .whole_frames(is_by_xdp())
+        .pod_gro(is_by_xdp())
+}
+
+/// Whether agents are told to use XDP.
+pub fn is_by_xdp() -> bool {
+    std::env::var_os("UNDERPASS_INGRESS").is_some_and(|ingress| ingress == "xdp")
 }
 
 /// Starts an agent on every node and waits until each knows the way to all others.

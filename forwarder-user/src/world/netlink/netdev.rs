@@ -76,27 +76,37 @@ impl XdpNews {
         Ok(Self(Some(unsafe { AsyncFd::register(socket) }?)))
     }
 
-    /// Waits until something has changed, whatever it is. What was lost counts as a change.
+    /// Waits until something has changed, whatever it is. What was lost counts as a change. After an error it hears
+    /// nothing any more.
     ///
     /// # Errors
     /// Where the kernel no longer tells.
     pub async fn next(&mut self) -> Result<()> {
-        let Some(socket) = &mut self.0 else {
+        let Some(socket) = &self.0 else {
             return pending().await;
         };
-        let mut ready = socket.readable().await?;
-        loop {
-            match ready.get_inner().recv_from_full() {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // More than fitted: the rest is to be read whole anyway.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(error) => return Err(error).context("cannot read what the kernel tells"),
-            }
+        let heard = hear(socket).await;
+        if heard.is_err() {
+            self.0 = None;
         }
-        ready.clear_ready();
-        Ok(())
+        heard
     }
+}
+
+/// Waits for something, and takes all of it.
+async fn hear(socket: &AsyncFd<Socket>) -> Result<()> {
+    let mut ready = socket.readable().await?;
+    loop {
+        match ready.get_inner().recv_from_full() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // More than fitted: all is looked at anyway.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) => return Err(error).context("cannot read what the kernel tells"),
+        }
+    }
+    ready.clear_ready();
+    Ok(())
 }
 
 fn open() -> Result<Socket> {
