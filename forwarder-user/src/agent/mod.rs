@@ -31,7 +31,7 @@ use crate::clock::unix_now;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
@@ -92,6 +92,8 @@ pub struct Agent {
     due: Option<Instant>,
     /// The mirror of the kernel may lack something.
     needs_resync: bool,
+    /// Nobody else is at work on these devices, nor on these pins.
+    alone: OnlyAgent,
     _lock: AgentLock,
 }
 
@@ -104,6 +106,10 @@ impl Agent {
         let pins = options.pins;
         pins.check_file_system()?;
         capabilities::require()?;
+        let alone = OnlyAgent::take(pins.root()).await?;
+        if let Some(doubt) = alone.doubt() {
+            warn!("{doubt}");
+        }
         pins.create()?;
         let lock = pins.lock()?;
         let announcer = match &options.nodes {
@@ -165,6 +171,7 @@ impl Agent {
             due: None,
             needs_resync: false,
             config,
+            alone,
             _lock: lock,
         })
     }
@@ -192,6 +199,7 @@ impl Agent {
                     self.look_at_source();
                 }
                 () = at(self.due) => self.reconcile().await,
+                () = self.alone.answer() => {}
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
