@@ -10,6 +10,7 @@
 mod liberal;
 mod limits;
 mod look;
+mod paces;
 mod peers;
 mod report;
 
@@ -41,6 +42,7 @@ use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use paces::Paces;
 use peers::PeerTeller;
 use report::Reporter;
 
@@ -94,6 +96,7 @@ pub struct Agent {
     needs_resync: bool,
     /// Nobody else is at work on these devices, nor on these pins.
     alone: OnlyAgent,
+    paces: Paces,
     _lock: AgentLock,
 }
 
@@ -172,6 +175,7 @@ impl Agent {
             needs_resync: false,
             config,
             alone,
+            paces: Paces::default(),
             _lock: lock,
         })
     }
@@ -199,7 +203,7 @@ impl Agent {
                     self.look_at_source();
                 }
                 () = at(self.due) => self.reconcile().await,
-                () = self.alone.answer() => {}
+                asking = self.alone.asked() => asking.answer(&self.paces.told()),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
@@ -277,6 +281,7 @@ impl Agent {
             .apply(&self.netlink, &self.world.kernel, &plan)
             .await;
         self.health.took(began.elapsed());
+        self.paces.took(began.elapsed());
         match applied {
             Ok(()) => {
                 self.health.reconciled();

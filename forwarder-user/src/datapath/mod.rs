@@ -8,7 +8,7 @@ pub mod link_info;
 pub mod load;
 mod lock_holder;
 pub mod maps;
-mod only_agent;
+pub mod only_agent;
 pub mod pins;
 pub mod query;
 

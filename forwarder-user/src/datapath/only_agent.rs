@@ -7,15 +7,17 @@
 //!
 //! Anybody may bind such a name, as they have no permissions. So a holder counts only where it is root or our own user
 //! (`SO_PEERCRED`, taken when it began to listen): nobody else can keep an agent from working.
+//!
+//! Who connects is told where the agent pins and how it fares, as one line of JSON.
 
 use std::future::pending;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,6 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 const NAME: &str = "underpass-agent";
 /// How long a holder may take to answer. It is at work, too.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long who only looks waits for it.
+const SOON: Duration = Duration::from_millis(300);
+/// No answer has more bytes.
+const MOST: usize = 16 * 1024;
 /// How often a name is tried again that is bound, and not listened at yet.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -40,8 +46,57 @@ struct Holder {
     /// `None`: it cannot be seen from here, as in another container.
     process: Option<i32>,
     user: u32,
-    /// Where it pins. `None`: it did not answer.
-    directory: Option<PathBuf>,
+    /// What it says. `None`: it did not answer.
+    answer: Option<Answer>,
+}
+
+/// What an agent tells who asks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Answer {
+    /// Where it pins.
+    bpffs: PathBuf,
+    #[serde(flatten)]
+    told: Told,
+}
+
+/// What an agent tells of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// How many reconciliations it goes by: the newest ones.
+    pub reconciliations: u64,
+    /// So many microseconds 99 of 100 of them took at the most, to plan and to apply.
+    pub reconciliation_p99_us: u64,
+}
+
+/// Somebody who asks.
+#[derive(Debug)]
+pub struct Asking<'agent> {
+    agent: &'agent OnlyAgent,
+    stream: UnixStream,
+}
+
+impl Asking<'_> {
+    /// Answers. Who has gone again needs no answer.
+    pub fn answer(self, told: &Told) {
+        let answer = Answer {
+            bpffs: self.agent.directory.clone(),
+            told: *told,
+        };
+        // A directory whose name is no text is not told.
+        if let Ok(line) = serde_json::to_vec(&answer) {
+            // A new connection has room for it.
+            drop(self.stream.try_write(&line));
+        }
+    }
+}
+
+/// What the agent of this network namespace tells of itself. `None`: it does not run here, or does not answer soon.
+pub async fn ask_agent() -> Option<Told> {
+    let holder = ask(&format!("\0{NAME}"), SOON).await.ok()?;
+    let answer = holder.may_be_an_agent().then_some(holder.answer)??;
+    Some(answer.told)
 }
 
 impl OnlyAgent {
@@ -69,7 +124,7 @@ impl OnlyAgent {
                 }
                 Err(_) => {}
             }
-            match ask(&address).await {
+            match ask(&address, PATIENCE).await {
                 Ok(holder) if holder.may_be_an_agent() => bail!("{}", holder.describe()),
                 Ok(holder) => {
                     let whose = format!("user {} has it, who is not root", holder.user);
@@ -87,14 +142,16 @@ impl OnlyAgent {
         self.doubt.as_deref()
     }
 
-    /// Tells the next one who asks where this agent pins.
-    pub async fn answer(&self) {
+    /// The next one who asks.
+    pub async fn asked(&self) -> Asking<'_> {
         let Some(listener) = &self.listener else {
             return pending().await;
         };
         match listener.accept().await {
-            // A new connection has room for a path. Who has gone again needs no answer.
-            Ok((asking, _)) => drop(asking.try_write(self.directory.as_os_str().as_bytes())),
+            Ok((stream, _)) => Asking {
+                agent: self,
+                stream,
+            },
             // No descriptor is free, say. The loop comes by again soon.
             Err(_) => pending().await,
         }
@@ -109,29 +166,30 @@ fn doubt(name: &str, why: &str) -> String {
 
 /// # Errors
 /// Where nobody listens, or so many ask that there is no room.
-async fn ask(address: &str) -> io::Result<Holder> {
-    let stream = timeout(PATIENCE, UnixStream::connect(address)).await??;
+async fn ask(address: &str, patience: Duration) -> io::Result<Holder> {
+    let stream = timeout(patience, UnixStream::connect(address)).await??;
     let credentials = stream.peer_cred()?;
     Ok(Holder {
         process: credentials.pid().filter(|&pid| pid > 0),
         user: credentials.uid(),
-        directory: timeout(PATIENCE, told(&stream))
+        answer: timeout(patience, read(&stream))
             .await
             .ok()
             .and_then(Result::ok)
-            .filter(|told| !told.as_os_str().is_empty()),
+            .and_then(|line| serde_json::from_slice(&line).ok()),
     })
 }
 
-async fn told(stream: &UnixStream) -> io::Result<PathBuf> {
-    let mut path = vec![0; libc::PATH_MAX as usize];
+/// What was written at once.
+async fn read(stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = vec![0; MOST];
     loop {
         stream.readable().await?;
-        match stream.try_read(&mut path) {
+        match stream.try_read(&mut line) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => {
-                path.truncate(read?);
-                return Ok(std::ffi::OsStr::from_bytes(&path).into());
+                line.truncate(read?);
+                return Ok(line);
             }
         }
     }
@@ -143,9 +201,9 @@ impl Holder {
     }
 
     fn describe(&self) -> String {
-        let place = self.directory.as_ref().map_or_else(
+        let place = self.answer.as_ref().map_or_else(
             || "a directory that it does not tell".to_owned(),
-            |directory| directory.display().to_string(),
+            |answer| answer.bpffs.display().to_string(),
         );
         let process = self.process.map_or_else(
             || " (a process that cannot be seen from here, as in another container)".to_owned(),
@@ -177,10 +235,9 @@ mod tests {
         let first = OnlyAgent::take_name(&name, Path::new("/one")).await;
         let first = first.unwrap();
         assert_eq!(first.doubt(), None);
-        let (second, ()) = tokio::join!(
-            OnlyAgent::take_name(&name, Path::new("/other")),
-            first.answer()
-        );
+        let (second, ()) = tokio::join!(OnlyAgent::take_name(&name, Path::new("/other")), async {
+            first.asked().await.answer(&Told::default())
+        });
         let expected = format!(
             "another agent is at work on /one (process {}), in this",
             process::id()
