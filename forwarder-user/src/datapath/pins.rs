@@ -133,8 +133,8 @@ impl Pins {
                 let process = lock_holder::of(&dir)
                     .map_or_else(String::new, |pid| format!(" (process {pid})"));
                 bail!(
-                    "another agent is at work on {}{process}: stop it first, or name another directory with --bpffs in another \
-                     network namespace",
+                    "another agent is at work on {}{process}: stop it first (one in another network namespace needs another \
+                     directory: --bpffs)",
                     self.root.display()
                 )
             }
