@@ -10,6 +10,7 @@
 mod liberal;
 mod limits;
 mod look;
+mod paces;
 mod peers;
 mod report;
 
@@ -31,7 +32,7 @@ use crate::clock::unix_now;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::plan::plan;
@@ -41,6 +42,7 @@ use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use paces::Paces;
 use peers::PeerTeller;
 use report::Reporter;
 
@@ -92,6 +94,9 @@ pub struct Agent {
     due: Option<Instant>,
     /// The mirror of the kernel may lack something.
     needs_resync: bool,
+    /// Nobody else is at work on these devices, nor on these pins.
+    alone: OnlyAgent,
+    paces: Paces,
     _lock: AgentLock,
 }
 
@@ -104,6 +109,10 @@ impl Agent {
         let pins = options.pins;
         pins.check_file_system()?;
         capabilities::require()?;
+        let alone = OnlyAgent::take(pins.root()).await?;
+        if let Some(doubt) = alone.doubt() {
+            warn!("{doubt}");
+        }
         pins.create()?;
         let lock = pins.lock()?;
         let announcer = match &options.nodes {
@@ -165,6 +174,8 @@ impl Agent {
             due: None,
             needs_resync: false,
             config,
+            alone,
+            paces: Paces::default(),
             _lock: lock,
         })
     }
@@ -192,6 +203,7 @@ impl Agent {
                     self.look_at_source();
                 }
                 () = at(self.due) => self.reconcile().await,
+                asking = self.alone.asked() => asking.answer(&self.paces.told()),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
@@ -269,6 +281,7 @@ impl Agent {
             .apply(&self.netlink, &self.world.kernel, &plan)
             .await;
         self.health.took(began.elapsed());
+        self.paces.took(began.elapsed());
         match applied {
             Ok(()) => {
                 self.health.reconciled();
