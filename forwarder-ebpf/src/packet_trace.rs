@@ -9,7 +9,7 @@ use underpass_common::{
     addr::Block,
     flow::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP},
     packet_trace::{Filter, LINES_PER_SECOND, Names, RECORD_SIZE, Record},
-    verdict::{Hook, Verdict},
+    verdict::Hook,
 };
 
 use crate::{
@@ -31,11 +31,11 @@ const SPARE: u64 = 16 * 1024;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Tells of a packet, where it is to be traced.
+/// Tells of a packet and the number of its verdict, where it is to be traced.
 #[inline(always)]
-pub fn packet(skb: Skb, hook: Hook, verdict: Verdict) {
+pub fn packet(skb: Skb, hook: Hook, verdict: u32) {
     if setting(&raw const PACKET_TRACE.is_on) != 0 {
-        line(skb, hook as u32, verdict as u32);
+        line(skb, hook as u32, verdict);
     }
 }
 

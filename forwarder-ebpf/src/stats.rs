@@ -2,9 +2,9 @@
 
 use underpass_common::verdict::{self, Hook, Verdict};
 
-use crate::{maps, packet::Skb, packet_trace};
+use crate::{maps, packet::Skb};
 
-/// Counts a packet, and tells of it where it is to be traced.
+/// Counts a packet.
 #[inline(always)]
 pub fn count(skb: Skb, hook: Hook, verdict: Verdict) {
     if let Some(count) = maps::VERDICTS.get_ptr_mut(verdict::index(hook, verdict)) {
@@ -14,5 +14,4 @@ pub fn count(skb: Skb, hook: Hook, verdict: Verdict) {
             (*count).bytes = (*count).bytes.wrapping_add(u64::from(skb.len()));
         }
     }
-    packet_trace::packet(skb, hook, verdict);
 }

@@ -57,7 +57,7 @@ fn a_slow_packet_and_a_fast_one_are_told_and_no_other() -> Result<()> {
         UdpClient::connect(pod, target)?,
         UdpClient::connect(beside, target)?,
     );
-    let filter = format!("pod={},hook=from_pod,proto=udp", pod.address());
+    let filter = format!("pod={},proto=udp,hook=from_pod", pod.address());
     let [agent, _other] = start(&lab, &["--log-format", "json", "--trace-packets", &filter])?;
     let status = lab.underpass_json(lab.node(1), &["status"])?;
     ensure!(status["trace_packets"] == filter.as_str(), "{status}");
@@ -98,7 +98,7 @@ fn a_flood_is_told_in_few_lines_and_the_rest_is_counted() -> Result<()> {
     const PACKETS: u64 = 10_000;
     let lab = lab().build()?;
     let (pod, far) = (lab.pod(1, 1), lab.pod(2, 1));
-    let filter = format!("pod={},hook=from_pod,proto=udp", pod.address());
+    let filter = format!("pod={},proto=udp,hook=from_pod", pod.address());
     let [agent, _other] = start(&lab, &["--log-format", "json", "--trace-packets", &filter])?;
 
     let flow = UdpFlow::to((far.address(), 7000).into());

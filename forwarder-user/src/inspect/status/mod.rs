@@ -67,8 +67,7 @@ pub struct Status {
     pub offload: &'static str,
     /// `observe` or `manage`; `unknown` likewise.
     pub routes: &'static str,
-    /// Which packets the programs trace (`--trace-packets`); absent where none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Which packets the programs trace (`--trace-packets`).
     pub trace_packets: Option<String>,
     /// This node's own podCIDRs.
     pub pod_cidrs: Vec<String>,
