@@ -121,8 +121,8 @@ fn a_flood_is_told_in_few_lines_and_the_rest_is_counted() -> Result<()> {
 }
 
 #[test]
-fn tracing_comes_and_goes_with_its_agent() -> Result<()> {
-    if !root_or_skip("tracing_comes_and_goes_with_its_agent") {
+fn tracing_comes_and_goes_with_its_agent_and_loses_nothing() -> Result<()> {
+    if !root_or_skip("tracing_comes_and_goes_with_its_agent_and_loses_nothing") {
         return Ok(());
     }
     let lab = lab().build()?;
@@ -133,10 +133,15 @@ fn tracing_comes_and_goes_with_its_agent() -> Result<()> {
     expect_status(&lab, node, None)?;
     client.echo(WORDS, DEADLINE)?;
     ensure!(!plain.log().contains(" udp "), "{}", plain.log());
+    // Constant traffic, which is not what is looked for.
+    let stream = UdpFlow::to((far.address(), 7000).into()).rate(500);
+    let stream = stream.start(pod, far)?;
+    stream.wait_for_more(50, DEADLINE)?;
     plain.terminate()?;
 
-    let traced = restart(&lab, node, &["--trace-packets", "all"])?;
-    expect_status(&lab, node, Some("all"))?;
+    let filter = format!("port={}", server.port());
+    let traced = restart(&lab, node, &["--trace-packets", &filter])?;
+    expect_status(&lab, node, Some(&filter))?;
     client.echo(WORDS, DEADLINE)?;
     let line = format!(
         "from_pod on {}: fast: udp {}:",
@@ -148,10 +153,11 @@ fn tracing_comes_and_goes_with_its_agent() -> Result<()> {
         Ok(())
     })?;
     println!("{}", traced.log());
+    stream.wait_for_more(50, DEADLINE)?;
     traced.terminate()?;
     let screen = lab.underpass(node, &["status", "--interval", "0"])?;
     ensure!(
-        screen.contains("tracing  all (NOBODY READS IT)"),
+        screen.contains(&format!("tracing  {filter} (NOBODY READS IT)")),
         "{screen}"
     );
 
@@ -164,6 +170,9 @@ fn tracing_comes_and_goes_with_its_agent() -> Result<()> {
     );
     client.echo(WORDS, DEADLINE)?;
     ensure!(!plain.log().contains(" udp "), "{}", plain.log());
+    stream.wait_for_more(50, DEADLINE)?;
+    let report = stream.stop()?;
+    ensure!(report.lost == 0, "lost by the exchange: {report:?}");
     // What was there of it is there no more.
     let log = plain.log_path().to_owned();
     plain.terminate()?;
