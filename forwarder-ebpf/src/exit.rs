@@ -16,6 +16,7 @@ use crate::{
     flow::{self, Entry, Now, Witnessed},
     maps,
     packet::Skb,
+    packet_trace,
     parse::{Packet, parse},
     stats,
     words::{Entrance, Key, Mac, WayOut},
@@ -57,6 +58,7 @@ fn leave<S: Side>(skb: Skb) -> i32 {
         };
         let (Ok(verdict) | Err(verdict)) = verdict;
         stats::count(skb, S::HOOK, verdict);
+        packet_trace::packet(skb, S::HOOK, verdict as u32);
     }
     NEXT
 }

@@ -9,6 +9,7 @@ use underpass_common::{
     agent::Agent,
     endpoint::Endpoint,
     flow::{Entrance, Flow, FlowKey},
+    packet_trace::Traced,
     peer::{Peer, PeerName},
     pod::Pod,
     route::Route,
@@ -56,6 +57,10 @@ pub static PODS: HashMap<u32, Pod, MAX_PODS> = HashMap::new();
 /// where the packet's own tag agrees.
 #[btf_map(name = "last_stamped")]
 pub static LAST_STAMPED: PerCpuArray<Entrance, 1> = PerCpuArray::new();
+
+/// How many lines each CPU has written of traced packets. Not pinned: it goes with the programs.
+#[btf_map(name = "traced")]
+pub static TRACED: PerCpuArray<Traced, 1> = PerCpuArray::new();
 
 /// For people: no program reads it. Its entries are made when they are needed: the keys are long,
 /// and most clusters small.

@@ -69,6 +69,8 @@ fn run_agent(args: AgentArgs) -> Result<()> {
         set_be_liberal: args.tcp_be_liberal == BeLiberal::Set,
         raise_neighbour_limits: args.neighbour_limits == NeighbourLimits::Raise,
         listen: args.listen,
+        trace_packets: args.trace_packets.clone(),
+        log_format: args.log_format,
     };
     let config = config(args, &nodes);
     runtime()?.block_on(async {

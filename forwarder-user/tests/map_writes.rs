@@ -22,7 +22,14 @@ impl Bed {
             Path::new("/sys/fs/bpf").join(format!("up-{}-{name}", std::process::id()));
         let pins = Pins::new(dir);
         pins.create().unwrap();
-        let loaded = load(&pins, LoadOptions { max_flows: 1024 }).unwrap();
+        let loaded = load(
+            &pins,
+            LoadOptions {
+                max_flows: 1024,
+                ..LoadOptions::default()
+            },
+        )
+        .unwrap();
         Self { pins, loaded }
     }
 }

@@ -179,11 +179,11 @@ fn rows(seen: &Seen) -> Vec<Row> {
 }
 
 impl Row {
-    /// Where the kernel alone loses something, too, it is the machine's fault, and told all the same.
+    /// Where the kernel alone loses as much, it is the machine's fault, and told all the same.
     fn fault(&self) -> Option<String> {
         let (lost, without) = (self.with_agents.lost, self.without.lost);
         let may_be = match self.is_harmless {
-            true => 0,
+            true => without,
             // The agents hear of it a little after the kernel, but not seconds after.
             false => 2 * without + A_LITTLE * self.times as u64,
         };

@@ -13,6 +13,7 @@ mod look;
 mod paces;
 mod peers;
 mod report;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -25,9 +26,11 @@ use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 use underpass_common::endpoint::Endpoint;
+use underpass_common::packet_trace::Filter;
 
 use crate::apply::Applier;
 use crate::capabilities;
+use crate::cli::LogFormat;
 use crate::clock::unix_now;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
@@ -35,6 +38,7 @@ use crate::datapath::pins::AgentLock;
 use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
+use crate::packet_trace::{self, PacketFilter, Tracer};
 use crate::plan::plan;
 use crate::stop;
 use crate::world::World;
@@ -56,6 +60,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Names of what is done again and again, in the log.
 const FOLLOWING: &str = "following what the kernel reports";
 const READING: &str = "reading the kernel's network state";
+const TRACING: &str = "reading what the programs tell of packets";
 
 /// What the agent needs besides the plan's [`Config`].
 #[derive(Clone, Debug)]
@@ -72,6 +77,10 @@ pub struct AgentOptions {
     pub raise_neighbour_limits: bool,
     /// Serve health and metrics here.
     pub listen: Option<SocketAddr>,
+    /// Tell of these packets in the log.
+    pub trace_packets: Option<PacketFilter>,
+    /// How the log tells of them.
+    pub log_format: LogFormat,
 }
 
 /// A running agent.
@@ -90,6 +99,8 @@ pub struct Agent {
     announcer: Option<Announcer>,
     health: Arc<Health>,
     known_endpoints: BTreeMap<IpAddr, Endpoint>,
+    /// Writes a line for each traced packet, where any are traced.
+    tracer: Option<Tracer>,
     /// Something has changed and is not applied yet; not before this moment.
     due: Option<Instant>,
     /// The mirror of the kernel may lack something.
@@ -123,10 +134,12 @@ impl Agent {
             }
         };
         let source = Source::open(options.nodes).await?;
-        let loaded = load(
+        let filter = options.trace_packets.as_ref();
+        let mut loaded = load(
             &pins,
             LoadOptions {
                 max_flows: options.max_flows,
+                packet_trace: filter.map_or(Filter::OFF, PacketFilter::to_programs),
             },
         )?;
         if let Some(reason) = &loaded.started_afresh {
@@ -134,6 +147,7 @@ impl Agent {
                 "the maps of an earlier agent cannot be kept, starting with empty ones: {reason}"
             );
         }
+        let tracer = trace::start(filter, options.log_format, &mut loaded, &pins)?;
         let before = loaded.maps.agent()?;
         let (netlink, events) = Netlink::connect()?;
         let kernel = netlink.read_all().await?;
@@ -171,6 +185,7 @@ impl Agent {
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
+            tracer,
             due: None,
             needs_resync: false,
             config,
@@ -201,9 +216,11 @@ impl Agent {
                     self.look_at_endpoints();
                     self.look_at_mtus();
                     self.look_at_source();
+                    self.tell_left_out();
                 }
                 () = at(self.due) => self.reconcile().await,
                 asking = self.alone.asked() => asking.answer(&self.paces.told()),
+                written = packet_trace::write_lines(self.tracer.as_mut()) => self.lines_written(written),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
@@ -317,6 +334,19 @@ impl Agent {
             {
                 *ifindex = found;
             }
+        }
+    }
+
+    /// Where lines cannot be waited for, no more are: the agent has more important things to do.
+    fn lines_written(&mut self, written: Result<()>) {
+        if self.reporter.tried(TRACING, written).is_none() {
+            self.tracer = None;
+        }
+    }
+
+    fn tell_left_out(&mut self) {
+        if let Some(tracer) = &mut self.tracer {
+            self.reporter.tried(TRACING, tracer.tell_left_out());
         }
     }
 

@@ -8,6 +8,7 @@ use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use underpass_common::map_names;
+use underpass_common::packet_trace::Filter;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
 
@@ -19,12 +20,30 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpa
 /// The maps whose size can be asked for.
 const FLOWS: [&str; 2] = [map_names::FLOWS_V4, map_names::FLOWS_V6];
 
+/// The ring buffer through which traced packets are told: aya-log's.
+pub const TRACE_LINES: &str = "AYA_LOGS";
+/// The maps of tracing, which are not pinned: they come and go with the programs that trace.
+const TRACING: [&str; 2] = [TRACE_LINES, map_names::TRACED];
+/// The programs' global that says what is traced.
+const PACKET_TRACE: &str = "PACKET_TRACE";
+
 /// What can be asked for at load time.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
     /// Entries of the flow table of each family. The kernel evicts the least recently used flow of a full one, and
     /// an evicted flow goes by the kernel until it is confirmed again.
     pub max_flows: u32,
+    /// Which packets the programs tell of.
+    pub packet_trace: Filter,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            max_flows: 65_536,
+            packet_trace: Filter::OFF,
+        }
+    }
 }
 
 /// Programs and maps in the kernel.
@@ -45,9 +64,14 @@ pub fn map_names() -> Result<Vec<String>> {
     Ok(object()?
         .maps
         .keys()
-        .filter(|name| !name.starts_with('.'))
+        .filter(|name| is_pinned(name))
         .cloned()
         .collect())
+}
+
+/// False for the maps that belong to one loading of the programs: their global data, and those of tracing.
+fn is_pinned(name: &str) -> bool {
+    !name.starts_with('.') && !TRACING.contains(&name)
 }
 
 fn object() -> Result<aya_obj::Object> {
@@ -70,11 +94,16 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
         }
     }
     let mut loader = EbpfLoader::new();
-    for name in object.maps.keys().filter(|name| !name.starts_with('.')) {
+    for name in object.maps.keys().filter(|name| is_pinned(name)) {
         loader.map_pin_path(name, pins.map(name));
     }
     for flows in FLOWS {
         loader.map_max_entries(flows, options.max_flows);
+    }
+    loader.override_global(PACKET_TRACE, &options.packet_trace, true);
+    if options.packet_trace == Filter::OFF {
+        // Bytes, of which the loader makes a page: there is no smaller one.
+        loader.map_max_entries(TRACE_LINES, 1);
     }
     let mut ebpf = loader
         .load(OBJECT)
@@ -113,11 +142,7 @@ pub fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
 /// another shape would be misread, or written past its end.
 fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option<String> {
     let mut are_there = false;
-    for (name, wanted) in object
-        .maps
-        .iter()
-        .filter(|(name, _)| !name.starts_with('.'))
-    {
+    for (name, wanted) in object.maps.iter().filter(|(name, _)| is_pinned(name)) {
         let path = pins.map(name);
         match std::fs::symlink_metadata(&path) {
             Err(_) => continue,

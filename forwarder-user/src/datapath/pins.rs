@@ -11,6 +11,7 @@ use underpass_common::verdict::Hook;
 
 use super::lock_holder;
 use crate::neighbour_limits::Marks;
+use crate::packet_trace::Mark;
 
 /// The directory where nothing else is asked for.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/underpass";
@@ -74,6 +75,11 @@ impl Pins {
     /// raised them.
     pub fn neighbour_limits(&self) -> Marks {
         Marks::new(self.root.join("neighbour_limits"))
+    }
+
+    /// `<dir>/packet_trace`: which packets the programs trace.
+    pub fn packet_trace(&self) -> Mark {
+        Mark::new(self.root.join("packet_trace"))
     }
 
     /// `<dir>/qdiscs`: a directory for each clsact qdisc that we have made, called as its device's index.
@@ -171,6 +177,7 @@ impl Pins {
         }
         remove_dir(&self.was_strict())?;
         self.neighbour_limits().remove()?;
+        self.packet_trace().remove()?;
         remove_dir(&self.root)
     }
 }

@@ -239,7 +239,14 @@ fn load_with(pins: &Pins, capabilities: &[Capability]) -> Result<()> {
     pins.remove_all()?;
     let only = capabilities.iter().copied().collect();
     caps::set(None, CapSet::Effective, &only)?;
-    load(pins, LoadOptions { max_flows: 1024 }).map(drop)
+    load(
+        pins,
+        LoadOptions {
+            max_flows: 1024,
+            ..LoadOptions::default()
+        },
+    )
+    .map(drop)
 }
 
 fn without(all: &[Capability], one: Capability) -> Vec<Capability> {

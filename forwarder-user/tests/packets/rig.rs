@@ -84,7 +84,13 @@ pub fn with_rig_on(
 
 impl Rig {
     fn new(pins: OwnPins) -> Result<Self> {
-        let loaded = load(&pins.0, LoadOptions { max_flows: 1024 })?;
+        let loaded = load(
+            &pins.0,
+            LoadOptions {
+                max_flows: 1024,
+                ..LoadOptions::default()
+            },
+        )?;
         Self::of(loaded, pins)
     }
 

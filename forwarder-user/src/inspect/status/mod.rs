@@ -67,6 +67,8 @@ pub struct Status {
     pub offload: &'static str,
     /// `observe` or `manage`; `unknown` likewise.
     pub routes: &'static str,
+    /// Which packets the programs trace (`--trace-packets`).
+    pub trace_packets: Option<String>,
     /// This node's own podCIDRs.
     pub pod_cidrs: Vec<String>,
     /// Version of the maps' layout.
@@ -153,6 +155,7 @@ pub fn read(pins: &Pins) -> Result<Status> {
             Mechanism::Tcx => "tcx",
             Mechanism::Clsact => "clsact",
         },
+        trace_packets: pins.packet_trace().read()?,
         neighbour_limits: room::Known::of(&peers, pods.len()).shortages(),
         peers,
         pods,
@@ -211,6 +214,7 @@ pub(super) fn report(
             1 => "manage",
             _ => "unknown",
         },
+        trace_packets: None,
         pod_cidrs: pod_cidrs_of(settings)
             .iter()
             .map(ToString::to_string)

@@ -44,7 +44,13 @@ struct Foreign {
 impl Foreign {
     fn load(lab: &Lab, node: &Node) -> Result<Self> {
         let pins = Pins::new(lab.bpffs(node).with_file_name("foreign"));
-        let loaded = load(&pins, LoadOptions { max_flows: 1 })?;
+        let loaded = load(
+            &pins,
+            LoadOptions {
+                max_flows: 1,
+                ..LoadOptions::default()
+            },
+        )?;
         Ok(Self {
             programs: loaded.ebpf,
             maps: loaded.maps,
