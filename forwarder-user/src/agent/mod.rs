@@ -10,6 +10,7 @@
 mod liberal;
 mod limits;
 mod look;
+mod paces;
 mod peers;
 mod report;
 mod trace;
@@ -34,7 +35,7 @@ use crate::clock::unix_now;
 use crate::config::{Config, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, Pins, load};
+use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::packet_trace::{self, PacketFilter, Tracer};
@@ -45,6 +46,7 @@ use crate::world::netlink::{Event, Events, Netlink};
 use crate::world::source::{Choice, Source};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use paces::Paces;
 use peers::PeerTeller;
 use report::Reporter;
 
@@ -103,6 +105,9 @@ pub struct Agent {
     due: Option<Instant>,
     /// The mirror of the kernel may lack something.
     needs_resync: bool,
+    /// Nobody else is at work on these devices, nor on these pins.
+    alone: OnlyAgent,
+    paces: Paces,
     _lock: AgentLock,
 }
 
@@ -115,6 +120,10 @@ impl Agent {
         let pins = options.pins;
         pins.check_file_system()?;
         capabilities::require()?;
+        let alone = OnlyAgent::take(pins.root()).await?;
+        if let Some(doubt) = alone.doubt() {
+            warn!("{doubt}");
+        }
         pins.create()?;
         let lock = pins.lock()?;
         let announcer = match &options.nodes {
@@ -180,6 +189,8 @@ impl Agent {
             due: None,
             needs_resync: false,
             config,
+            alone,
+            paces: Paces::default(),
             _lock: lock,
         })
     }
@@ -209,6 +220,7 @@ impl Agent {
                 }
                 () = at(self.due) => self.reconcile().await,
                 written = packet_trace::write_lines(self.tracer.as_mut()) => self.lines_written(written),
+                asking = self.alone.asked() => asking.answer(&self.paces.told()),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
@@ -286,6 +298,7 @@ impl Agent {
             .apply(&self.netlink, &self.world.kernel, &plan)
             .await;
         self.health.took(began.elapsed());
+        self.paces.took(began.elapsed());
         match applied {
             Ok(()) => {
                 self.health.reconciled();

@@ -22,7 +22,8 @@ pub struct Pins {
     root: PathBuf,
 }
 
-/// Held while an agent runs; a second one on the same directory cannot have it.
+/// Held while an agent runs; a second one on the same directory cannot have it, in whatever network namespace it is.
+/// Those in the same network namespace meet at [`OnlyAgent`](super::OnlyAgent).
 #[derive(Debug)]
 pub struct AgentLock {
     _dir: Flock<File>,
@@ -138,7 +139,8 @@ impl Pins {
                 let process = lock_holder::of(&dir)
                     .map_or_else(String::new, |pid| format!(" (process {pid})"));
                 bail!(
-                    "another agent is at work on {}{process}: stop it first, or name another directory with --bpffs",
+                    "another agent is at work on {}{process}: stop it first (one in another network namespace needs another \
+                     directory: --bpffs)",
                     self.root.display()
                 )
             }

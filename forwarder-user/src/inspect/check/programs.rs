@@ -50,7 +50,7 @@ fn tell(program: &Foreign) -> String {
 fn meaning(hook: Hook, before_ours: bool) -> &'static str {
     match (hook, before_ours) {
         (Hook::FromPod | Hook::FromWire, true) => {
-            "it sees every packet; one that it takes never comes to ours"
+            "it sees every packet; one that it drops or redirects never comes to ours"
         }
         (Hook::FromPod | Hook::FromWire, false) => "it does not see packets that go fast",
         (Hook::ToWire, true) => "it sees every packet; what it does not pass on is never confirmed",

@@ -35,6 +35,7 @@ mod routes;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod xdp;
 
 use anyhow::{Context as _, Result};
 use rtnetlink::sys::AsyncSocket as _;
@@ -45,6 +46,7 @@ pub use filters::Filter;
 pub use lookup::{Found, Lookup, NeighbourNow};
 pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
+pub use xdp::{Xdp, XdpMode};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
 /// Names for such numbers stand in iproute2's rt_protos; this one is not assigned there.
