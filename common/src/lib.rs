@@ -11,6 +11,7 @@ pub mod agent;
 pub mod checksum;
 pub mod endpoint;
 pub mod flow;
+pub mod packet_trace;
 pub mod peer;
 pub mod pod;
 pub mod route;
@@ -43,6 +44,8 @@ pub mod map_names {
     pub const PEERS: &str = "peers";
     /// Array of one [`Agent`](crate::agent::Agent); for people and for `detach`.
     pub const AGENT: &str = "agent";
+    /// Per-CPU array of one [`Traced`](crate::packet_trace::Traced); not pinned.
+    pub const TRACED: &str = "traced";
     /// Per-CPU array of one [`Entrance`](crate::flow::Entrance): the last pod packet stamped.
     pub const LAST_STAMPED: &str = "last_stamped";
     /// Array of one [`Lease`](crate::xdp::Lease): whether XDP may carry anything.
@@ -69,6 +72,8 @@ plain_old_data!(
     flow::Flow,
     flow::FlowKey<[u8; 4]>,
     flow::FlowKey<[u8; 16]>,
+    packet_trace::Filter,
+    packet_trace::Traced,
     peer::Peer,
     peer::PeerName,
     pod::Pod,

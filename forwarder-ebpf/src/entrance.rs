@@ -13,7 +13,8 @@ use crate::{
     family::{Family, IpVersion, V4, V6},
     flow::{self, Cached, Entry, Now},
     icmp_error, maps,
-    packet::Skb,
+    packet::{Buffer as _, Skb},
+    packet_trace,
     parse::{Kind, Packet, parse},
     redirect, rewrite, stats,
     words::{Entrance, Key, Tuple, WayOut},
@@ -68,7 +69,7 @@ pub trait Side {
 /// Each family on a stack of its own: both in one function would not fit BPF's 512 bytes.
 #[inline(always)]
 fn enter<S: Side>(skb: Skb) -> i32 {
-    match skb.family() {
+    let end = match skb.family() {
         Some(IpVersion::V4) => enter_v4::<S>(skb),
         Some(IpVersion::V6) => enter_v6::<S>(skb),
         None => {
@@ -77,39 +78,62 @@ fn enter<S: Side>(skb: Skb) -> i32 {
             let is_off = maps::settings().is_none_or(|settings| settings.is_off());
             let verdict = if is_off { Verdict::Off } else { Verdict::NotIp };
             stats::count(skb, S::HOOK, verdict);
-            NEXT
+            End::new(verdict, NEXT)
         }
-    }
+    };
+    packet_trace::packet(skb, S::HOOK, end.verdict());
+    end.answer()
 }
 
 #[inline(never)]
-fn enter_v4<S: Side>(skb: Skb) -> i32 {
+fn enter_v4<S: Side>(skb: Skb) -> End {
     pass::<V4, S>(skb)
 }
 
 #[inline(never)]
-fn enter_v6<S: Side>(skb: Skb) -> i32 {
+fn enter_v6<S: Side>(skb: Skb) -> End {
     pass::<V6, S>(skb)
+}
+
+/// A verdict's number, and what the hook answers: in the one register that a function can return.
+#[derive(Clone, Copy)]
+pub struct End(u64);
+
+impl End {
+    #[inline(always)]
+    pub const fn new(verdict: Verdict, answer: i32) -> Self {
+        Self((verdict as u64) << 32 | answer as u32 as u64)
+    }
+
+    #[inline(always)]
+    pub fn verdict(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub fn answer(self) -> i32 {
+        self.0 as i32
+    }
 }
 
 /// A packet's way: parse, flow, route, rewrite, redirect.
 #[inline(always)]
-fn pass<F: Family, S: Side>(skb: Skb) -> i32 {
+fn pass<F: Family, S: Side>(skb: Skb) -> End {
     let mut place = MaybeUninit::uninit();
     let (packet, way_out) = match decide::<F, S>(skb, &mut place) {
         Ok(decision) => decision,
         Err(verdict) => {
             stats::count(skb, S::HOOK, verdict);
-            return NEXT;
+            return End::new(verdict, NEXT);
         }
     };
     // From here on the packet is ours: redirected or dropped.
     if rewrite::rewrite::<F, Skb>(skb, packet, &way_out).is_err() {
         stats::count(skb, S::HOOK, Verdict::Dropped);
-        return DROP;
+        return End::new(Verdict::Dropped, DROP);
     }
     stats::count(skb, S::HOOK, Verdict::Fast);
-    S::redirect(skb, &way_out)
+    End::new(Verdict::Fast, S::redirect(skb, &way_out))
 }
 
 /// Everything that can still say "the kernel's", before the first write.

@@ -15,7 +15,8 @@ use crate::{
     family::{Family, IpVersion, V4, V6},
     flow::{self, Entry, Now, Witnessed},
     maps,
-    packet::Skb,
+    packet::{Buffer as _, Skb},
+    packet_trace,
     parse::{Packet, parse},
     stats,
     words::{Entrance, Key, Mac, WayOut},
@@ -57,6 +58,7 @@ fn leave<S: Side>(skb: Skb) -> i32 {
         };
         let (Ok(verdict) | Err(verdict)) = verdict;
         stats::count(skb, S::HOOK, verdict);
+        packet_trace::packet(skb, S::HOOK, verdict as u32);
     }
     NEXT
 }

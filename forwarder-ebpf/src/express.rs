@@ -18,45 +18,51 @@ use underpass_common::{
 };
 
 use crate::{
+    entrance::End,
     family::{Family, IpVersion, V4, V6},
     flow::{self, Cached, Entry, Now},
     maps,
     packet::{Buffer as _, ETHERNET, Xdp},
+    packet_trace,
     parse::{Kind, Packet, parse},
     rewrite, stats,
     words::{Entrance, Mac, WayOut},
 };
 
-/// What a frame meets as long as nothing speaks for the fast path.
-pub const PASS: u32 = XDP_PASS;
+/// What a frame meets as long as nothing speaks for the fast path. The verdict is TC's to give.
+const PASSED: End = End::new(Verdict::Off, XDP_PASS.cast_signed());
 
 /// Ingress of the uplink.
 #[inline(always)]
 pub fn from_wire(xdp: Xdp) -> u32 {
-    match xdp.family() {
+    let carried = match xdp.family() {
         Some(IpVersion::V4) => pass_v4(xdp),
         Some(IpVersion::V6) => pass_v6(xdp),
-        None => PASS,
+        None => PASSED,
+    };
+    if carried.answer() != PASSED.answer() {
+        packet_trace::packet(xdp, Hook::FromWireXdp, carried.verdict());
     }
+    carried.answer().cast_unsigned()
 }
 
 /// Each family on a stack of its own, as at the other entrances.
 #[inline(never)]
-fn pass_v4(xdp: Xdp) -> u32 {
+fn pass_v4(xdp: Xdp) -> End {
     pass::<V4>(xdp)
 }
 
 #[inline(never)]
-fn pass_v6(xdp: Xdp) -> u32 {
+fn pass_v6(xdp: Xdp) -> End {
     pass::<V6>(xdp)
 }
 
 /// A packet's way: parse, flow, route, rewrite, redirect.
 #[inline(always)]
-fn pass<F: Family>(xdp: Xdp) -> u32 {
+fn pass<F: Family>(xdp: Xdp) -> End {
     let mut place = MaybeUninit::uninit();
     let Some((packet, way_out)) = decide::<F>(xdp, &mut place) else {
-        return PASS;
+        return PASSED;
     };
     // From here on the packet is ours: redirected or dropped.
     let is_whole = rewrite::rewrite::<F, Xdp>(xdp, packet, &way_out).is_ok();
@@ -65,7 +71,7 @@ fn pass<F: Family>(xdp: Xdp) -> u32 {
         _ => (Verdict::Dropped, XDP_DROP),
     };
     stats::count_bytes(packet.frame_len, Hook::FromWireXdp, verdict);
-    action
+    End::new(verdict, action.cast_signed())
 }
 
 /// Everything that can still say "not by XDP", before the first write.

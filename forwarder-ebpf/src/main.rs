@@ -22,6 +22,7 @@ mod flow;
 mod icmp_error;
 mod maps;
 mod packet;
+mod packet_trace;
 mod parse;
 mod redirect;
 mod rewrite;

@@ -9,6 +9,7 @@ use underpass_common::{
     agent::Agent,
     endpoint::Endpoint,
     flow::{Entrance, Flow, FlowKey},
+    packet_trace::Traced,
     peer::{Peer, PeerName},
     pod::Pod,
     route::Route,
@@ -64,6 +65,10 @@ pub static XDP_LEASE: Array<Lease, 1> = Array::new();
 /// Host-side veths whose pod's end takes frames from XDP.
 #[btf_map(name = "xdp_pods")]
 pub static XDP_PODS: DevMapHash<MAX_PODS> = DevMapHash::new();
+
+/// How many lines each CPU has written of traced packets. Not pinned: it goes with the programs.
+#[btf_map(name = "traced")]
+pub static TRACED: PerCpuArray<Traced, 1> = PerCpuArray::new();
 
 /// For people: no program reads it. Its entries are made when they are needed: the keys are long,
 /// and most clusters small.

@@ -28,6 +28,11 @@ const PACKET_HOST: u32 = 0;
 
 /// A packet, wherever it is met: what reading and rewriting it takes.
 pub trait Buffer: Copy {
+    /// The IP version that the kernel takes it for; `None`: it is no IP packet, or a VLAN tag travels
+    /// beside it.
+    fn family(self) -> Option<IpVersion>;
+    /// The device whose hook this is.
+    fn ifindex(self) -> u32;
     /// Length of the packet in bytes, Ethernet header included; of a segment train, all of it.
     fn len(self) -> u32;
     /// Payload bytes of each segment of a train; 0 for a single packet.
@@ -70,35 +75,11 @@ impl Skb {
         Self { skb: ctx.skb.skb }
     }
 
-    /// The IP version that the kernel takes it for; `None`: it is no IP packet, or a VLAN tag travels
-    /// beside it.
-    #[inline(always)]
-    pub fn family(self) -> Option<IpVersion> {
-        const V4_TYPE: u32 = V4::ETHERTYPE.to_be() as u32;
-        const V6_TYPE: u32 = V6::ETHERTYPE.to_be() as u32;
-        // SAFETY: see `len`.
-        let (ethertype, is_tagged) =
-            unsafe { ((*self.skb).protocol, (*self.skb).vlan_present != 0) };
-        match ethertype {
-            _ if is_tagged => None,
-            V4_TYPE => Some(IpVersion::V4),
-            V6_TYPE => Some(IpVersion::V6),
-            _ => None,
-        }
-    }
-
     /// True where the frame is addressed to the receiving device's own MAC.
     #[inline(always)]
     pub fn is_for_this_host(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
-    }
-
-    /// The device whose hook this is.
-    #[inline(always)]
-    pub fn ifindex(self) -> u32 {
-        // SAFETY: see `len`.
-        unsafe { (*self.skb).ifindex }
     }
 
     /// The witness: see `underpass_common::tag`.
@@ -141,6 +122,27 @@ impl Skb {
 }
 
 impl Buffer for Skb {
+    #[inline(always)]
+    fn family(self) -> Option<IpVersion> {
+        const V4_TYPE: u32 = V4::ETHERTYPE.to_be() as u32;
+        const V6_TYPE: u32 = V6::ETHERTYPE.to_be() as u32;
+        // SAFETY: see `len`.
+        let (ethertype, is_tagged) =
+            unsafe { ((*self.skb).protocol, (*self.skb).vlan_present != 0) };
+        match ethertype {
+            _ if is_tagged => None,
+            V4_TYPE => Some(IpVersion::V4),
+            V6_TYPE => Some(IpVersion::V6),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.skb).ifindex }
+    }
+
     #[inline(always)]
     fn len(self) -> u32 {
         // SAFETY: the kernel passes a valid context; it turns these reads into reads of the skb.

@@ -15,6 +15,7 @@ use regex::Regex;
 
 use crate::config::UplinkChoice;
 use crate::datapath::pins::DEFAULT_DIR;
+use crate::packet_trace::PacketFilter;
 use crate::sysctl;
 
 pub use layers::parse;
@@ -292,6 +293,11 @@ pub struct AgentArgs {
     /// How log lines look; RUST_LOG chooses which
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_LOG_FORMAT")]
     pub log_format: LogFormat,
+    /// Write a line of the log for each packet that this matches, with its verdict: `all`, or any of `address=IP[/LEN]`,
+    /// `pod=IP[/LEN]`, `remote=IP[/LEN]`, `port=N`, `proto=tcp|udp|icmp`, `hook=NAME`, `verdict=NAME` with commas
+    /// between them, all of which must hold. No more than 100 lines a second on each CPU; without this it costs nothing
+    #[arg(long, value_name = "FILTER", env = "UNDERPASS_TRACE_PACKETS")]
+    pub trace_packets: Option<PacketFilter>,
 }
 
 /// Which interface leads to the other nodes. Without any of these: the one that holds this node's

@@ -5,7 +5,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::settings::Offload;
 
 use crate::datapath::attach::Mechanism;
-use crate::datapath::{Attachments, Maps, Pins};
+use crate::datapath::{Attachments, Maps, OnlyAgent, Pins};
 use crate::neighbour_limits::{self, Kernels};
 use crate::plan::pod_cidrs_of;
 use crate::sysctl;
@@ -17,11 +17,15 @@ use crate::{conntrack, inspect};
 /// ours stays.
 ///
 /// # Errors
-/// Where an agent still runs, which would put everything back; or where something would not go.
+/// Where an agent still runs, here or on other pins, which would put everything back; or where something would not go.
 pub async fn detach(pins: &Pins) -> Result<()> {
     if !pins.root().exists() {
         println!("nothing to take out: there is no {}", pins.root().display());
         return Ok(());
+    }
+    let alone = OnlyAgent::take(pins.root()).await?;
+    if let Some(doubt) = alone.doubt() {
+        println!("{doubt}");
     }
     let lock = pins.lock()?;
     // A damaged or foreign layout must not keep anybody from taking it out.
@@ -46,7 +50,7 @@ pub async fn detach(pins: &Pins) -> Result<()> {
         println!("{line}");
     }
     pins.remove_all()?;
-    drop(lock);
+    drop((lock, alone));
     println!("removed all pins under {}", pins.root().display());
     Ok(())
 }

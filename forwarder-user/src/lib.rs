@@ -6,6 +6,7 @@
 //! - [`events`]: what the cluster is told of it
 //! - [`datapath`]: the BPF programs and maps, loaded, attached, pinned
 //! - [`inspect`]: `status`, `peers`, `pods`, `flows`, `trace`, `top`, `check`
+//! - [`packet_trace`]: single packets, told in the log
 //! - [`detach`]: everything out again
 
 pub mod agent;
@@ -25,6 +26,7 @@ pub mod fuzzing;
 pub mod inspect;
 pub mod metrics;
 pub mod neighbour_limits;
+pub mod packet_trace;
 pub mod plan;
 mod random;
 pub mod stop;

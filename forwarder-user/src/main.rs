@@ -74,6 +74,8 @@ fn run_agent(args: AgentArgs) -> Result<()> {
         },
         set_pod_gro: args.pod_gro == PodGro::Set,
         listen: args.listen,
+        trace_packets: args.trace_packets.clone(),
+        log_format: args.log_format,
     };
     let config = config(args, &nodes);
     runtime()?.block_on(async {

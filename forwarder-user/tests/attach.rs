@@ -15,11 +15,13 @@ use underpass_bench::lab::Node;
 use underpass_bench::traffic::Ping;
 use underpass_bench::{Lab, root_or_skip, skip};
 use underpass_common::map_names;
+use underpass_common::packet_trace::Filter;
 use underpass_common::verdict::{Hook, Verdict};
 
 const OPTIONS: LoadOptions = LoadOptions {
     max_flows: 1024,
     xdp: false,
+    packet_trace: Filter::OFF,
 };
 
 /// A node of the lab with programs of our own, without an agent.

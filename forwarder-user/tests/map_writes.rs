@@ -26,7 +26,7 @@ impl Bed {
             &pins,
             LoadOptions {
                 max_flows: 1024,
-                xdp: false,
+                ..LoadOptions::default()
             },
         )
         .unwrap();

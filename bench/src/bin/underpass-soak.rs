@@ -11,8 +11,8 @@ use underpass_bench::soak::{self, Options};
 
 /// Has agents restart, crash, be upgraded and taken out, and pods, nodes and MACs change, under traffic
 ///
-/// Two clusters of three nodes each, network namespaces on this machine, have the same traffic, every packet and
-/// byte of it accounted for. The one has agents; the other has plain routes, and shows what the kernel alone loses.
+/// Two clusters of three nodes each, network namespaces on this machine, have the same traffic, every UDP packet and
+/// every byte of TCP accounted for. The one has agents; the other has plain routes, and shows what the kernel alone loses.
 /// Ends with a table, and with exit code 1 where something was lost or is left over. Ctrl-C ends it early, with the
 /// table.
 #[derive(Parser)]

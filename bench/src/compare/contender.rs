@@ -28,7 +28,7 @@ pub enum Contender {
     UnderpassClean,
     /// Underpass with `--offload always`, beside what `routes-proxied` has.
     UnderpassAlways,
-    /// A stand-in for xdp-tools' xdp-forward, on the clusters of `routes`: TC programs that ask the FIB
+    /// A stand-in for xdp-tools' xdp-forward, beside what `routes` has: TC programs that ask the FIB
     /// (`bpf_fib_lookup`) for every packet, and redirect it.
     FibHelper,
     /// Underpass with `--ingress xdp`, beside what `routes` has. Its nodes' wires carry whole frames, as real ones do: a
@@ -104,8 +104,8 @@ impl Contender {
         }
     }
 
-    /// Whether this trial can be run there: Services and masquerading take rules. Beside `--offload always` there are
-    /// no Services: it sends what the pod behind one answers past the translation.
+    /// Whether this trial can be run there: Services and masquerading take rules. Beside `--offload always`
+    /// Services are there and not used: it sends what the pod behind one answers past the translation.
     pub const fn runs(self, trial: Trial) -> bool {
         match trial.target {
             Target::Peer => true,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::figure::Figure;
 use super::offloads::OffloadsOff;
@@ -67,12 +67,12 @@ impl<const N: usize> From<[(Figure, f64); N]> for Outcome {
 /// # Errors
 /// When a tool isn't there or fails, nothing arrives, or too many connections fail.
 pub fn run(trial: Trial, course: &Course, pace: &Pace) -> Result<Outcome> {
-    let _off = if trial.offload {
-        None
-    } else {
-        let off = |host| OffloadsOff::switch(host, INTERFACE, course.keeps_gro);
-        Some((off(course.client)?, off(course.server)?))
-    };
+    let mut off = Vec::new();
+    if !trial.offload {
+        for host in [course.client, course.server] {
+            off.push(OffloadsOff::switch(host, INTERFACE, course.keeps_gro)?);
+        }
+    }
     let seconds = pace.seconds.max(1);
     let ends = course.ends(pace);
     let outcome = match trial.traffic {
@@ -81,9 +81,13 @@ pub fn run(trial: Trial, course: &Course, pace: &Pace) -> Result<Outcome> {
         Traffic::Connections => connections(&ends, seconds),
         Traffic::Flood(size) => iperf3::packets(&ends, size, None, seconds).map(flood),
         Traffic::Paced(size) => {
-            iperf3::packets(&ends, size, Some(pace.paced_rate), seconds).map(paced)
+            let rate = pace.paced_rate;
+            iperf3::packets(&ends, size, Some(rate), seconds).and_then(|it| paced(it, rate))
         }
     };
+    // What stays off would be a handicap in all trials to come.
+    let restored: Result<()> = off.into_iter().try_for_each(OffloadsOff::restore);
+    let outcome = outcome.and_then(|outcome| restored.map(|()| outcome));
     outcome.with_context(|| {
         let (client, server) = (course.client.name(), course.server.name());
         format!("{trial} from {client} to {server} at {}", course.address)
@@ -164,11 +168,24 @@ fn flood(measured: Measured<Packets>) -> Outcome {
     ])
 }
 
-fn paced(measured: Measured<Packets>) -> Outcome {
-    Outcome::from([
+/// The share of its rate that a paced sender must have kept, for its figures to be compared with others'.
+const PACE_KEPT: f64 = 0.95;
+
+fn paced(measured: Measured<Packets>, rate: u32) -> Result<Outcome> {
+    let packets = measured.value;
+    let sent = packets.sent as f64 / packets.seconds;
+    ensure!(
+        sent >= PACE_KEPT * f64::from(rate),
+        "the sender came to {sent:.0} of {rate} packets a second: give --paced-rate less"
+    );
+    Ok(Outcome::from([
         (Figure::CpuPerMillionPackets, cpu_per_million(measured)),
-        (Figure::Loss, measured.value.loss()),
-    ])
+        (
+            Figure::PacketRate,
+            packets.received as f64 / packets.seconds,
+        ),
+        (Figure::Loss, packets.loss()),
+    ]))
 }
 
 /// Seconds of CPU time for a million packets that arrived.

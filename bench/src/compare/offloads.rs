@@ -36,6 +36,13 @@ impl<'a> OffloadsOff<'a> {
         Ok(off)
     }
 
+    /// Switches them on again.
+    pub fn restore(mut self) -> Result<()> {
+        let restored = self.set("on");
+        self.were_on.clear();
+        restored
+    }
+
     fn set(&self, state: &'static str) -> Result<()> {
         if self.were_on.is_empty() {
             return Ok(());

@@ -24,6 +24,9 @@ pub struct Results {
     /// What could not be measured, in words.
     #[serde(default)]
     pub failures: Vec<String>,
+    /// Turns that failed at first and were run again, with the reason, in words.
+    #[serde(default)]
+    pub repeated: Vec<String>,
     /// What the agents took.
     pub agents: Vec<AgentMemory>,
     /// The programs alone.

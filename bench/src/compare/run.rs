@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 
 use super::contender::Contender;
 use super::course::{self, Outcome, Pace};
@@ -78,6 +78,7 @@ pub fn run(options: &Options) -> Result<Results> {
         setup,
         samples: Vec::new(),
         failures: Vec::new(),
+        repeated: Vec::new(),
         agents: Vec::new(),
         datapath: None,
     };
@@ -102,9 +103,9 @@ pub fn run(options: &Options) -> Result<Results> {
 fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
     let cpus = cpu::ours()?;
     let first = *cpus.first().context("no CPU is ours")?;
-    let second = cpus.get(1).copied().unwrap_or(first);
     let client_cpu = options.client_cpu.unwrap_or(first);
-    let server_cpu = options.server_cpu.unwrap_or(second);
+    let another = || cpus.iter().copied().find(|cpu| *cpu != client_cpu);
+    let server_cpu = options.server_cpu.or_else(another).unwrap_or(first);
     for cpu in [client_cpu, server_cpu] {
         ensure!(
             cpus.contains(&cpu),
@@ -166,10 +167,17 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
                 options.rounds,
                 clock.left()
             ));
+            let at = format!("round {round}, {contender}, {trial}");
             match twice(&stage, turn, &pace) {
-                Ok(outcome) => results.samples.push(sample(round, place, turn, outcome)),
+                Ok((outcome, first)) => {
+                    results.samples.push(sample(round, place, turn, outcome));
+                    if let Some(first) = first {
+                        let what = format!("{at}: the first attempt: {first:#}");
+                        results.repeated.push(what);
+                    }
+                }
                 Err(error) => {
-                    let failure = format!("round {round}, {contender}, {trial}: {error:#}");
+                    let failure = format!("{at}: {error:#}");
                     progress.keep(&format!("failed: {failure}"));
                     results.failures.push(failure);
                 }
@@ -183,7 +191,14 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
         "nothing could be measured: {:?}",
         results.failures
     );
-    results.agents = stage.memory()?;
+    match stage.memory() {
+        Ok(agents) => results.agents = agents,
+        // After half an hour that is no reason to lose the rest.
+        Err(error) => {
+            let failure = format!("memory of the agents: {error:#}");
+            results.failures.push(failure);
+        }
+    }
     Ok(())
 }
 
@@ -214,8 +229,8 @@ fn prove(stage: &Stage, options: &Options, pace: &Pace, progress: &mut Progress)
     Ok(())
 }
 
-/// One turn; a second attempt where the first fails, for a run takes long.
-fn twice(stage: &Stage, turn: Turn, pace: &Pace) -> Result<Outcome> {
+/// One turn; a second attempt where the first fails, for a run takes long. Why it failed is told, too.
+fn twice(stage: &Stage, turn: Turn, pace: &Pace) -> Result<(Outcome, Option<Error>)> {
     let once = || {
         let course = stage.course(turn.contender, turn.trial)?;
         let outcome = course::run(turn.trial, &course, pace)?;
@@ -226,7 +241,13 @@ fn twice(stage: &Stage, turn: Turn, pace: &Pace) -> Result<Outcome> {
         }
         Ok(outcome)
     };
-    once().or_else(|first| once().with_context(|| format!("after {first:#}")))
+    match once() {
+        Ok(outcome) => Ok((outcome, None)),
+        Err(first) => {
+            let outcome = once().with_context(|| format!("after {first:#}"))?;
+            Ok((outcome, Some(first)))
+        }
+    }
 }
 
 fn sample(round: usize, turn_number: usize, turn: Turn, outcome: Outcome) -> Sample {

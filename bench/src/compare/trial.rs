@@ -142,7 +142,11 @@ impl Trial {
             ],
             Traffic::Connections => &[Figure::ConnectionRate, Figure::CpuPerMillionConnections],
             Traffic::Flood(_) => &[Figure::PacketRate, Figure::CpuPerMillionPackets],
-            Traffic::Paced(_) => &[Figure::CpuPerMillionPackets, Figure::Loss],
+            Traffic::Paced(_) => &[
+                Figure::CpuPerMillionPackets,
+                Figure::PacketRate,
+                Figure::Loss,
+            ],
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What is left on a node after `underpass detach`.
 
 use anyhow::Result;
-use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 
 use crate::lab::{Lab, Node};
+
+/// The kernel that brought TCX.
+const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// The sysctl that an agent changes, and `detach` puts back.
 pub(super) const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
@@ -36,17 +40,24 @@ pub(super) fn of(lab: &Lab, node: &Node, liberal: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// How many programs hang on a node's devices by TCX.
+/// How many programs hang on a node's devices, by TCX or as filters.
 fn attached(node: &Node) -> Result<usize> {
     let mut devices: Vec<_> = node.pods().iter().map(|pod| pod.node_veth()).collect();
     devices.push(node.uplink());
+    let mut programs = 0;
+    for device in &devices {
+        for side in ["ingress", "egress"] {
+            let filters = node.run(&["tc", "filter", "show", "dev", device, side])?;
+            programs += filters.matches(" bpf ").count();
+        }
+    }
+    if KernelVersion::current()? < TCX {
+        return Ok(programs);
+    }
     node.enter(|| {
-        let mut programs = 0;
         for device in devices {
             for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                // A kernel without TCX has none.
-                let found = SchedClassifier::query_tcx(device, side);
-                programs += found.map_or(0, |(_, found)| found.iter().map(ProgramInfo::id).count());
+                programs += SchedClassifier::query_tcx(device, side)?.1.len();
             }
         }
         Ok(programs)

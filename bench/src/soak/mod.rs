@@ -1,4 +1,5 @@
-//! Agents that come, go, crash and change, under traffic of which every packet and byte is accounted for.
+//! Agents that come, go, crash and change, under traffic of which every UDP packet and every byte of TCP is accounted
+//! for.
 //!
 //! Two clusters of the same make have the same traffic, and what happens to the one happens to the other: pods come
 //! and go, MACs change. Only the one has agents, so that the other shows what the kernel alone would have lost.
@@ -31,6 +32,8 @@ use vitals::Vitals;
 const PAUSE: Duration = Duration::from_millis(1500);
 /// After agents have started, until their memory is called steady.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The share of fast packets at the end, when nothing happens any more.
+const MOSTLY_FAST: f64 = 0.9;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -175,6 +178,11 @@ impl Soak {
                 self.first.clone()
             }
         };
+        if let Err(error) = is_fast_again(&mut cluster, &traffic)
+            && !interrupt::asked()
+        {
+            faults.push(format!("in the end: {error:#}"));
+        }
         let mut outcomes = [traffic.stop(), self.without.1.stop()];
         for (event, visitors) in self.visitors.iter().enumerate() {
             for (outcome, account) in outcomes.iter_mut().zip(visitors) {
@@ -188,7 +196,7 @@ impl Soak {
             Err(error) => faults.push(format!("{error:#}")),
         }
         let [with_agents, without] = outcomes;
-        let report = Report::new(Seen {
+        let mut report = Report::new(Seen {
             seed: options.seed,
             seconds,
             happened: self.happened,
@@ -199,11 +207,21 @@ impl Soak {
             vitals: self.first.into_iter().zip(last).collect(),
             faults,
         });
-        if let Some(out) = &options.out {
-            keep(out, &report, &cluster)?;
+        if let Some(out) = &options.out
+            && let Err(error) = keep(out, &report, &cluster)
+        {
+            eprintln!("{error:#}");
+            report.faults.push(format!("not all is kept: {error:#}"));
         }
         Ok(report)
     }
+}
+
+/// Where everything goes by the kernel nothing is lost, and nothing tried.
+fn is_fast_again(cluster: &mut Cluster, traffic: &Traffic) -> Result<()> {
+    cluster.count()?;
+    traffic.go_on()?;
+    cluster.count()?.at_least(MOSTLY_FAST)
 }
 
 fn keep(out: &Path, report: &Report, cluster: &Cluster) -> Result<()> {

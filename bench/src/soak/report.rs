@@ -12,6 +12,9 @@ use crate::measure::share::Counted;
 
 /// Growth of an agent's memory that is no leak, in KiB: what its allocator keeps.
 const SOME_MEMORY_KIB: u64 = 8 << 10;
+/// Packets that may be lost in each event that costs the kernel some: about a sixth of a second's to and
+/// from one node.
+const A_LITTLE: u64 = 1000;
 /// As many descriptors may be open by chance: a scrape, a file being read.
 const SOME_DESCRIPTORS: u64 = 3;
 
@@ -176,17 +179,22 @@ fn rows(seen: &Seen) -> Vec<Row> {
 }
 
 impl Row {
-    /// Where the kernel alone loses something, too, it is the machine's fault, and told all the same.
+    /// Where the kernel alone loses as much, it is the machine's fault, and told all the same.
     fn fault(&self) -> Option<String> {
-        let lost = self.with_agents.lost;
-        (self.is_harmless && lost > 0).then(|| {
-            let (event, without) = (self.event, self.without.lost);
+        let (lost, without) = (self.with_agents.lost, self.without.lost);
+        let may_be = match self.is_harmless {
+            true => without,
+            // The agents hear of it a little after the kernel, but not seconds after.
+            false => 2 * without + A_LITTLE * self.times as u64,
+        };
+        (lost > may_be).then(|| {
+            let event = self.event;
             format!("{event}: {lost} packets lost; {without} without agents")
         })
     }
 }
 
-/// Only the agent that nobody touched tells of memory and descriptors; pins are the same for all.
+/// Of memory only the agent that nobody touched tells; pins are the same for all, and descriptors nearly.
 fn leaks(vitals: &[(Vitals, Vitals)]) -> Vec<String> {
     let mut leaks = Vec::new();
     for (number, (first, last)) in (1..).zip(vitals) {

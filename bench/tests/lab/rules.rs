@@ -214,7 +214,7 @@ lab_test!(thousands_of_services_stand_beside_one_that_works, {
             .families(family)
             .kube_proxy_rules(backend)
             .build()?;
-        lab.add_dummy_services(1000)?;
+        lab.add_dummy_services(0..1000)?;
         let service = Service::new("web", Protocol::Tcp, vip(family));
         lab.add_service(&service.backend(lab.pod(2, 1).address(), 8080))?;
         let rules = lab.node(1).run(&["nft", "list", "ruleset"])?;

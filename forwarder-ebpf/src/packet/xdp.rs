@@ -20,10 +20,12 @@ impl Xdp {
     pub fn new(ctx: &XdpContext) -> Self {
         Self { context: ctx.ctx }
     }
+}
 
+impl Buffer for Xdp {
     /// The IP version that its EtherType names.
     #[inline(always)]
-    pub fn family(self) -> Option<IpVersion> {
+    fn family(self) -> Option<IpVersion> {
         const V4_TYPE: u16 = V4::ETHERTYPE.to_be();
         const V6_TYPE: u16 = V6::ETHERTYPE.to_be();
         let ethertype = self.frame(ETHERNET).bytes::<2>(ETHERNET - 2).ok()?;
@@ -33,9 +35,13 @@ impl Xdp {
             _ => None,
         }
     }
-}
 
-impl Buffer for Xdp {
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: the kernel passes a valid context; it turns this read into one of the device.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
     #[inline(always)]
     fn len(self) -> u32 {
         // SAFETY: a helper on our own context. A frame in several buffers is as long as all of them.

@@ -10,9 +10,11 @@
 mod liberal;
 mod limits;
 mod look;
+mod paces;
 mod peers;
 mod pod_gro;
 mod report;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -25,16 +27,19 @@ use anyhow::Result;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 use underpass_common::endpoint::Endpoint;
+use underpass_common::packet_trace::Filter;
 
 use crate::apply::Applier;
 use crate::capabilities;
+use crate::cli::LogFormat;
 use crate::clock::unix_now;
 use crate::config::{Config, Ingress, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, Pins, XdpMode, load};
+use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, XdpMode, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
+use crate::packet_trace::{self, PacketFilter, Tracer};
 use crate::plan::plan;
 use crate::stop;
 use crate::world::netlink::{Event, Events, Netlink, XdpNews};
@@ -42,6 +47,7 @@ use crate::world::source::{Choice, Source};
 use crate::world::{Kernel, World};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
+use paces::Paces;
 use peers::PeerTeller;
 use pod_gro::PodGro;
 use report::Reporter;
@@ -56,6 +62,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Names of what is done again and again, in the log.
 const FOLLOWING: &str = "following what the kernel reports";
 const READING: &str = "reading the kernel's network state";
+const TRACING: &str = "reading what the programs tell of packets";
 
 /// What the agent needs besides the plan's [`Config`].
 #[derive(Clone, Debug)]
@@ -76,6 +83,10 @@ pub struct AgentOptions {
     pub set_pod_gro: bool,
     /// Serve health and metrics here.
     pub listen: Option<SocketAddr>,
+    /// Tell of these packets in the log.
+    pub trace_packets: Option<PacketFilter>,
+    /// How the log tells of them.
+    pub log_format: LogFormat,
 }
 
 /// A running agent.
@@ -96,10 +107,15 @@ pub struct Agent {
     announcer: Option<Announcer>,
     health: Arc<Health>,
     known_endpoints: BTreeMap<IpAddr, Endpoint>,
+    /// Writes a line for each traced packet, where any are traced.
+    tracer: Option<Tracer>,
     /// Something has changed and is not applied yet; not before this moment.
     due: Option<Instant>,
     /// The mirror of the kernel may lack something.
     needs_resync: bool,
+    /// Nobody else is at work on these devices, nor on these pins.
+    alone: OnlyAgent,
+    paces: Paces,
     _lock: AgentLock,
 }
 
@@ -112,6 +128,10 @@ impl Agent {
         let pins = options.pins;
         pins.check_file_system()?;
         capabilities::require()?;
+        let alone = OnlyAgent::take(pins.root()).await?;
+        if let Some(doubt) = alone.doubt() {
+            warn!("{doubt}");
+        }
         pins.create()?;
         let lock = pins.lock()?;
         let announcer = match &options.nodes {
@@ -122,11 +142,13 @@ impl Agent {
             }
         };
         let source = Source::open(options.nodes).await?;
-        let loaded = load(
+        let filter = options.trace_packets.as_ref();
+        let mut loaded = load(
             &pins,
             LoadOptions {
                 max_flows: options.max_flows,
                 xdp: config.ingress == Ingress::Xdp,
+                packet_trace: filter.map_or(Filter::OFF, PacketFilter::to_programs),
             },
         )?;
         if let Some(reason) = &loaded.started_afresh {
@@ -134,6 +156,7 @@ impl Agent {
                 "the maps of an earlier agent cannot be kept, starting with empty ones: {reason}"
             );
         }
+        let tracer = trace::start(filter, options.log_format, &mut loaded, &pins)?;
         let before = loaded.maps.agent()?;
         let (netlink, events) = Netlink::connect()?;
         let kernel = netlink.read_all().await?;
@@ -185,9 +208,12 @@ impl Agent {
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
+            tracer,
             due: None,
             needs_resync: false,
             config,
+            alone,
+            paces: Paces::default(),
             _lock: lock,
         })
     }
@@ -220,8 +246,11 @@ impl Agent {
                     self.look_at_source();
                     self.look_at_xdp();
                     self.look_for_onlookers().await;
+                    self.tell_left_out();
                 }
                 () = at(self.due) => self.reconcile().await,
+                written = packet_trace::write_lines(self.tracer.as_mut()) => self.lines_written(written),
+                asking = self.alone.asked() => asking.answer(&self.paces.told()),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");
@@ -308,6 +337,7 @@ impl Agent {
             .apply(&self.netlink, &self.world.kernel, &plan)
             .await;
         self.health.took(began.elapsed());
+        self.paces.took(began.elapsed());
         match applied {
             Ok(()) => {
                 self.health.reconciled();
@@ -348,6 +378,19 @@ impl Agent {
             {
                 *ifindex = found;
             }
+        }
+    }
+
+    /// Where lines cannot be waited for, no more are: the agent has more important things to do.
+    fn lines_written(&mut self, written: Result<()>) {
+        if self.reporter.tried(TRACING, written).is_none() {
+            self.tracer = None;
+        }
+    }
+
+    fn tell_left_out(&mut self) {
+        if let Some(tracer) = &mut self.tracer {
+            self.reporter.tried(TRACING, tracer.tell_left_out());
         }
     }
 

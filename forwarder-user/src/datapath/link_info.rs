@@ -66,6 +66,14 @@ pub fn id(pin: &Path) -> io::Result<Option<u32>> {
     Ok(info(pin)?.map(|info| info.id))
 }
 
+/// The kernel's number of the program of a pinned link. `None`: the pin is not a link.
+///
+/// # Errors
+/// As [`tcx_place`].
+pub fn program(pin: &Path) -> io::Result<Option<u32>> {
+    Ok(info(pin)?.map(|info| info.prog_id))
+}
+
 fn info(pin: &Path) -> io::Result<Option<bpf_link_info>> {
     if !fs::symlink_metadata(pin)?.is_file() {
         return Ok(None);

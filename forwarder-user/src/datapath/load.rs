@@ -9,6 +9,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::BPF_F_RDONLY_PROG;
 use underpass_common::map_names;
+use underpass_common::packet_trace::Filter;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
 
@@ -20,6 +21,13 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpa
 /// The maps whose size can be asked for.
 const FLOWS: [&str; 2] = [map_names::FLOWS_V4, map_names::FLOWS_V6];
 
+/// The ring buffer through which traced packets are told: aya-log's.
+pub const TRACE_LINES: &str = "AYA_LOGS";
+/// The maps of tracing, which are not pinned: they come and go with the programs that trace.
+const TRACING: [&str; 2] = [TRACE_LINES, map_names::TRACED];
+/// The programs' global that says what is traced.
+const PACKET_TRACE: &str = "PACKET_TRACE";
+
 /// What can be asked for at load time.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -28,6 +36,18 @@ pub struct LoadOptions {
     pub max_flows: u32,
     /// Load the XDP program, too.
     pub xdp: bool,
+    /// Which packets the programs tell of.
+    pub packet_trace: Filter,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            max_flows: 65_536,
+            xdp: false,
+            packet_trace: Filter::OFF,
+        }
+    }
 }
 
 /// Programs and maps in the kernel.
@@ -50,9 +70,14 @@ pub fn map_names() -> Result<Vec<String>> {
     Ok(object()?
         .maps
         .keys()
-        .filter(|name| !name.starts_with('.'))
+        .filter(|name| is_pinned(name))
         .cloned()
         .collect())
+}
+
+/// False for the maps that belong to one loading of the programs: their global data, and those of tracing.
+fn is_pinned(name: &str) -> bool {
+    !name.starts_with('.') && !TRACING.contains(&name)
 }
 
 fn object() -> Result<aya_obj::Object> {
@@ -75,11 +100,16 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
         }
     }
     let mut loader = EbpfLoader::new();
-    for name in object.maps.keys().filter(|name| !name.starts_with('.')) {
+    for name in object.maps.keys().filter(|name| is_pinned(name)) {
         loader.map_pin_path(name, pins.map(name));
     }
     for flows in FLOWS {
         loader.map_max_entries(flows, options.max_flows);
+    }
+    loader.override_global(PACKET_TRACE, &options.packet_trace, true);
+    if options.packet_trace == Filter::OFF {
+        // Bytes, of which the loader makes a page: there is no smaller one.
+        loader.map_max_entries(TRACE_LINES, 1);
     }
     let mut ebpf = loader
         .load(OBJECT)
@@ -139,11 +169,7 @@ pub fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier> {
 /// another shape would be misread, or written past its end.
 fn misfit(pins: &Pins, object: &aya_obj::Object, options: LoadOptions) -> Option<String> {
     let mut are_there = false;
-    for (name, wanted) in object
-        .maps
-        .iter()
-        .filter(|(name, _)| !name.starts_with('.'))
-    {
+    for (name, wanted) in object.maps.iter().filter(|(name, _)| is_pinned(name)) {
         let path = pins.map(name);
         match std::fs::symlink_metadata(&path) {
             Err(_) => continue,

@@ -9,6 +9,7 @@ pub mod link_info;
 pub mod load;
 mod lock_holder;
 pub mod maps;
+pub mod only_agent;
 pub mod pins;
 pub mod query;
 
@@ -16,4 +17,5 @@ pub use attach::Attachments;
 pub use express::XdpMode;
 pub use load::{LoadOptions, Loaded, load};
 pub use maps::Maps;
+pub use only_agent::OnlyAgent;
 pub use pins::Pins;

@@ -11,6 +11,7 @@ use underpass_common::verdict::Hook;
 
 use super::lock_holder;
 use crate::neighbour_limits::Marks;
+use crate::packet_trace::Mark;
 
 /// The directory where nothing else is asked for.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/underpass";
@@ -21,7 +22,8 @@ pub struct Pins {
     root: PathBuf,
 }
 
-/// Held while an agent runs; a second one on the same directory cannot have it.
+/// Held while an agent runs; a second one on the same directory cannot have it, in whatever network namespace it is.
+/// Those in the same network namespace meet at [`OnlyAgent`](super::OnlyAgent).
 #[derive(Debug)]
 pub struct AgentLock {
     _dir: Flock<File>,
@@ -73,6 +75,11 @@ impl Pins {
     /// raised them.
     pub fn neighbour_limits(&self) -> Marks {
         Marks::new(self.root.join("neighbour_limits"))
+    }
+
+    /// `<dir>/packet_trace`: which packets the programs trace.
+    pub fn packet_trace(&self) -> Mark {
+        Mark::new(self.root.join("packet_trace"))
     }
 
     /// `<dir>/qdiscs`: a directory for each clsact qdisc that we have made, called as its device's index.
@@ -132,7 +139,8 @@ impl Pins {
                 let process = lock_holder::of(&dir)
                     .map_or_else(String::new, |pid| format!(" (process {pid})"));
                 bail!(
-                    "another agent is at work on {}{process}: stop it first, or name another directory with --bpffs",
+                    "another agent is at work on {}{process}: stop it first (one in another network namespace needs another \
+                     directory: --bpffs)",
                     self.root.display()
                 )
             }
@@ -169,6 +177,7 @@ impl Pins {
         }
         remove_dir(&self.was_strict())?;
         self.neighbour_limits().remove()?;
+        self.packet_trace().remove()?;
         remove_dir(&self.root)
     }
 }

@@ -243,7 +243,7 @@ fn load_with(pins: &Pins, capabilities: &[Capability]) -> Result<()> {
         pins,
         LoadOptions {
             max_flows: 1024,
-            xdp: false,
+            ..LoadOptions::default()
         },
     )
     .map(drop)

@@ -1,5 +1,7 @@
 //! The Helm chart: what it makes by default is what the overlay makes.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use serde_json::Value;
@@ -11,18 +13,74 @@ use crate::tools::{helm, kustomize};
 #[test]
 fn the_chart_makes_what_the_overlay_makes() -> Result<()> {
     const TEST: &str = "the_chart_makes_what_the_overlay_makes";
-    for (overlay, settings) in [
-        ("overlays/beside", &[][..]),
-        ("overlays/always", &["offload=always"]),
-        ("detach", &["detach=true"]),
+    for (overlays, settings) in [
+        (&["overlays/beside"][..], &[][..]),
+        (&["overlays/always"], &["offload=always"]),
+        (&["detach"], &["detach=true"]),
+        (
+            &["preflight"],
+            &["preflight.enabled=true", "agent.enabled=false"],
+        ),
+        (
+            &["overlays/beside", "preflight"],
+            &["preflight.enabled=true"],
+        ),
     ] {
         let Some(chart) = helm(TEST, settings)? else {
             return Ok(());
         };
-        let Some(overlay) = kustomize(TEST, &format!("kubernetes/{overlay}"))? else {
-            return Ok(());
+        let mut made = Vec::new();
+        for overlay in overlays {
+            let Some(objects) = kustomize(TEST, &format!("kubernetes/{overlay}"))? else {
+                return Ok(());
+            };
+            made.extend(objects);
+        }
+        assert_eq!(by_name(chart), by_name(made), "{settings:?}");
+    }
+    Ok(())
+}
+
+fn by_name(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let named = objects.into_iter().map(|object| {
+        let metadata = &object["metadata"];
+        let name = format!(
+            "{} {}/{}",
+            object["kind"], metadata["namespace"], metadata["name"]
+        );
+        (name, object)
+    });
+    named.collect()
+}
+
+/// The preflight looks at what the agent would take.
+#[test]
+fn the_charts_values_reach_the_preflight() -> Result<()> {
+    let settings = [
+        "preflight.enabled=true",
+        "agent.enabled=false",
+        "iface=eth1",
+        "apiServer.host=api.example",
+    ];
+    let Some(objects) = helm("the_charts_values_reach_the_preflight", &settings)? else {
+        return Ok(());
+    };
+    let daemon_set = objects.iter().find(|one| one["kind"] == "DaemonSet");
+    let pod = PodSpec::of(daemon_set.context("there is no DaemonSet")?)?;
+    for (container, stay) in [(&pod.init_containers[0], false), (&pod.containers[0], true)] {
+        let words = container.args.iter().map(String::as_str);
+        let cli = Cli::try_parse_from(["underpass"].into_iter().chain(words))?;
+        let Command::Check(args) = cli.command else {
+            anyhow::bail!("no check");
         };
-        assert_eq!(chart, overlay);
+        assert_eq!(
+            (args.uplink.iface.as_deref(), args.stay),
+            (Some("eth1"), stay)
+        );
+        let mut variables = container.env.iter();
+        let host = variables.find(|one| one.name == "KUBERNETES_SERVICE_HOST");
+        let host = host.and_then(|one| one.value.as_deref());
+        assert_eq!(host, Some("api.example"));
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ fn look_at(test: &str, command: &str) -> Result<()> {
         [
             "helm",
             "install" | "upgrade",
-            "underpass",
+            "underpass" | "underpass-preflight",
             "deploy/helm/underpass",
             "--namespace",
             "kube-system",
@@ -92,7 +92,7 @@ fn look_at(test: &str, command: &str) -> Result<()> {
         [
             "helm",
             "uninstall",
-            "underpass",
+            "underpass" | "underpass-preflight",
             "--namespace",
             "kube-system",
         ] => Ok(()),
@@ -163,6 +163,8 @@ fn its_values_are_the_charts() -> Result<()> {
         "apiServer.port",
         "listen.host",
         "seccompProfile.type",
+        "agent.enabled",
+        "preflight.enabled",
         "detach",
     ] {
         let told = [format!("`{name}`"), format!("{name}=")];

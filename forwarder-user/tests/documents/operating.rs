@@ -60,6 +60,20 @@ fn every_command_for_operators_works() -> Result<()> {
     Ok(())
 }
 
+/// Whoever types and sees it has a terminal of 80 columns.
+#[test]
+fn what_is_typed_and_shown_fits_a_terminal() {
+    let document = repository(OPERATING);
+    let blocks = blocks(&document);
+    let shown: Vec<_> = blocks.iter().filter_map(|block| block.shown).collect();
+    assert!(shown.len() >= 7, "it has lost its pictures");
+    // All that stands between fences, pictures of no command as well.
+    let fenced = document.split("\n```").skip(1).step_by(2);
+    let lines = fenced.flat_map(str::lines);
+    let wide: Vec<_> = lines.filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "wider than 80 columns: {wide:#?}");
+}
+
 fn lines_for_a_node(document: &str) -> BTreeSet<&str> {
     let lines = blocks(document)
         .into_iter()

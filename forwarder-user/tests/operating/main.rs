@@ -6,6 +6,7 @@ mod logs;
 mod metrics;
 mod promtool;
 mod rules;
+mod tracing;
 
 use std::time::Duration;
 

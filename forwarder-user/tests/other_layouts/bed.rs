@@ -11,10 +11,12 @@ use aya_obj::generated::bpf_cmd;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use underpass::datapath::{LoadOptions, Loaded, Pins, bpf, load};
+use underpass_common::packet_trace::Filter;
 
 pub const OPTIONS: LoadOptions = LoadOptions {
     max_flows: 1024,
     xdp: false,
+    packet_trace: Filter::OFF,
 };
 
 /// Runs `test` on a thread with a mount namespace of its own, which takes all pins with it when it ends.

@@ -20,6 +20,7 @@ mod launcher;
 mod life;
 mod model;
 mod mtu;
+mod packet_trace;
 mod parsing;
 mod priority;
 mod quotes;

@@ -99,6 +99,7 @@ impl Rig {
             LoadOptions {
                 max_flows: 1024,
                 xdp: true,
+                ..LoadOptions::default()
             },
         )?;
         if let Some(why) = &loaded.xdp_refused {

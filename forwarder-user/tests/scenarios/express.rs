@@ -230,6 +230,7 @@ fn take_the_hook(lab: &Lab, node: &Node) -> Result<(Loaded, Pins)> {
     let options = LoadOptions {
         max_flows: 1,
         xdp: true,
+        ..LoadOptions::default()
     };
     let mut loaded = load(&pins, options)?;
     let theirs = pins.clone();

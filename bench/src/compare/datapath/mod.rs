@@ -22,6 +22,7 @@ use self::cases::CASES;
 use self::runner::{Candidate, Runner};
 use self::stage::Stage;
 use super::results::{Cost, Datapath};
+use crate::interrupt;
 use crate::measure::cpu;
 use crate::random::Random;
 
@@ -138,6 +139,7 @@ fn with_routes(
     let mut rounds = Vec::new();
     for round in numbers {
         let of = options.rounds;
+        interrupt::check()?;
         progress(format!("datapath: {routes} routes, round {round} of {of}"));
         let order = there_and_back(random);
         rounds.push(inside(stage, || run_in_order(runner, &order, &packets))?);

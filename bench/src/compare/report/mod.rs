@@ -141,6 +141,7 @@ mod tests {
             setup: Setup::default(),
             samples: Vec::new(),
             failures: Vec::new(),
+            repeated: Vec::new(),
             agents: Vec::new(),
             datapath: None,
         };

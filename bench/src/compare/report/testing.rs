@@ -27,6 +27,7 @@ pub(crate) fn results() -> Results {
         setup: setup(),
         samples,
         failures: Vec::new(),
+        repeated: Vec::new(),
         agents: vec![AgentMemory {
             contender: Contender::Underpass.name().to_owned(),
             resident: 14 << 20,

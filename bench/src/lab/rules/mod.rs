@@ -11,6 +11,7 @@ mod policy;
 mod service;
 
 use std::fmt;
+use std::ops::Range;
 
 use anyhow::{Result, ensure};
 
@@ -117,14 +118,15 @@ impl Lab {
         self.add_services(std::slice::from_ref(service))
     }
 
-    /// Adds this many services that nobody uses on every node, so that the tables get long.
+    /// Adds services that nobody uses, of these numbers, on every node, so that the tables get long. In iptables, what
+    /// is added last stands first.
     ///
     /// # Errors
     /// As [`add_service`](Self::add_service).
-    pub fn add_dummy_services(&self, count: u16) -> Result<()> {
+    pub fn add_dummy_services(&self, numbers: Range<u16>) -> Result<()> {
         self.families().each().try_for_each(|family| {
             let dummy = |number| Service::dummy(family, number);
-            self.add_services(&(0..count).map(dummy).collect::<Vec<_>>())
+            self.add_services(&numbers.clone().map(dummy).collect::<Vec<_>>())
         })
     }
 

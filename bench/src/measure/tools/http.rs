@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,9 +36,17 @@ impl HttpServer {
         };
         for _ in 0..THREADS {
             let listener = Arc::clone(&server.listener);
+            let (pinned, is_pinned) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("{} http", host.name()));
-            let thread = thread.spawn(move || serve(&listener, cpu));
+            let thread = thread.spawn(move || {
+                let stays = stay_on(cpu);
+                let goes_on = stays.is_ok();
+                if pinned.send(stays).is_ok() && goes_on {
+                    serve(&listener);
+                }
+            });
             server.threads.push(thread.context("no thread to serve")?);
+            is_pinned.recv().context("a thread is gone")??;
         }
         Ok(server)
     }
@@ -54,11 +62,7 @@ impl Drop for HttpServer {
 }
 
 /// Answers one connection after the other until the listener is stopped.
-fn serve(listener: &TcpListener, cpu: usize) {
-    if let Err(error) = stay_on(cpu) {
-        // It serves all the same, and the figures are those of another CPU.
-        eprintln!("{error:#}");
-    }
+fn serve(listener: &TcpListener) {
     while let Ok((stream, _)) = listener.accept() {
         // How a connection ended, the client tells.
         let _ = answer(stream);

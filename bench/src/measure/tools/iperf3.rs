@@ -152,9 +152,9 @@ fn parse_packets(said: &str, size: u16) -> Result<Packets> {
         received > 0 && there.seconds > 0.0,
         "of {sent} UDP packets of {size} bytes none arrived"
     );
-    // What is missing at the end, the server doesn't miss.
+    // What is missing at the end, the server doesn't miss. Some of it may still lie in a queue.
     ensure!(
-        expected <= sent && expected > sent / 2,
+        expected <= sent && expected > sent / 20 * 19,
         "iperf3 sent {sent} packets, and the last that came was number {expected}"
     );
     Ok(Packets {

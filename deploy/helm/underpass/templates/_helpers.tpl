@@ -8,7 +8,6 @@ app.kubernetes.io/name: {{ . }}
 enableServiceLinks: false
 hostNetwork: true
 dnsPolicy: Default
-priorityClassName: {{ .Values.priorityClassName }}
 terminationGracePeriodSeconds: 5
 nodeSelector:
   {{- toYaml .Values.nodeSelector | nindent 2 }}
@@ -65,6 +64,21 @@ volumeMounts:
   value: /host/proc/sys
 {{- end }}
 
+{{/* The same for what reads the Nodes: which of them is its own, and where to ask. */}}
+{{- define "underpass.nodesEnv" -}}
+- name: UNDERPASS_NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{ include "underpass.env" . }}
+{{- if .Values.apiServer.host }}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ .Values.apiServer.host | quote }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ .Values.apiServer.port | quote }}
+{{- end }}
+{{- end }}
+
 {{/* How to ask the agent, by a path. */}}
 {{- define "underpass.httpGet" -}}
 httpGet:
@@ -80,6 +94,22 @@ args:
   {{- toYaml .args | nindent 2 }}
 env:
   {{- include "underpass.env" . | nindent 2 }}
+resources:
+  requests:
+    cpu: 20m
+    memory: 32Mi
+{{- end }}
+
+{{/* A container that looks at its node, for the uplink that the agent would take. */}}
+{{- define "underpass.check" -}}
+{{ include "underpass.container" . }}
+args:
+  {{- toYaml .args | nindent 2 }}
+  {{- with .Values.iface }}
+  - --iface={{ . }}
+  {{- end }}
+env:
+  {{- include "underpass.nodesEnv" . | nindent 2 }}
 resources:
   requests:
     cpu: 20m

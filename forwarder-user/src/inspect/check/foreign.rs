@@ -1,5 +1,8 @@
 //! Finds programs and filters of others at the hooks.
 
+use std::collections::BTreeSet;
+use std::fs;
+
 use anyhow::{Context as _, Result};
 use underpass_common::verdict::Hook;
 
@@ -7,7 +10,7 @@ use super::facts::{Foreign, Port};
 use crate::datapath::filter::FILTER_PRIORITY;
 use crate::datapath::query::{self, Attached};
 use crate::datapath::{Pins, link_info};
-use crate::world::netlink::{Filter, Netlink};
+use crate::world::netlink::{Filter, Netlink, Xdp};
 
 /// Where ours stand among the others at a hook.
 struct Place<'a> {
@@ -39,6 +42,10 @@ pub async fn at(
         }
         let filters = netlink.filters(port.ifindex, hook.is_entrance()).await?;
         found.extend(place.filters(&filters));
+        if hook.is_entrance() {
+            let attached = netlink.xdp(port.ifindex).await?;
+            found.extend(place.xdp(&attached, &linked(pins), query::program_name));
+        }
     }
     Ok(found)
 }
@@ -63,6 +70,14 @@ pub fn xdp(pins: &Pins, port: &Port) -> Result<Option<Foreign>> {
         what: format!("XDP program{name} (id {})", there.program),
         before_ours: true,
     }))
+}
+
+/// The programs of the links that are pinned. Where there is none, none is ours.
+fn linked(pins: &Pins) -> BTreeSet<u32> {
+    let links = fs::read_dir(pins.links()).into_iter().flatten().flatten();
+    links
+        .filter_map(|link| link_info::program(&link.path()).ok().flatten())
+        .collect()
 }
 
 impl Place<'_> {
@@ -98,6 +113,25 @@ impl Place<'_> {
             .collect()
     }
 
+    /// They run before all that stands at the entrance, in whatever mode (`do_xdp_generic()` in `__netif_receive_skb_core()`
+    /// of net/core/dev.c, and before that the driver).
+    fn xdp(
+        &self,
+        attached: &[Xdp],
+        ours: &BTreeSet<u32>,
+        name: impl Fn(u32) -> Option<String>,
+    ) -> Vec<Foreign> {
+        let others = attached.iter().filter(|one| !ours.contains(&one.program));
+        others
+            .map(|one| {
+                let name = name(one.program).map_or_else(String::new, |name| name + " ");
+                let mode = one.mode.name();
+                let what = format!("XDP program {name}(id {}, {mode})", one.program);
+                self.foreign(what, true)
+            })
+            .collect()
+    }
+
     /// Where there is TCX, its programs run before all filters (`sch_handle_ingress()` of net/core/dev.c).
     fn filters(&self, filters: &[Filter]) -> Vec<Foreign> {
         let ours = |filter: &&Filter| {
@@ -122,6 +156,7 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::netlink::XdpMode;
 
     fn place(tcx: bool) -> Place<'static> {
         Place {
@@ -159,6 +194,23 @@ mod tests {
         // Ours is not there yet, and will be the last.
         let found = place(true).programs(&attached[..1], None, name);
         assert_eq!(told(&found), [("TCX program first (id 1)", true)]);
+    }
+
+    #[test]
+    fn xdp_programs_stand_before_ours() {
+        let attached = [
+            (1, XdpMode::Driver),
+            (2, XdpMode::Generic),
+            (3, XdpMode::Offloaded),
+        ]
+        .map(|(program, mode)| Xdp { program, mode });
+        let name = |id| (id == 1).then(|| "first".to_owned());
+        let found = place(true).xdp(&attached, &[2].into(), name);
+        let expected = [
+            ("XDP program first (id 1, driver mode)", true),
+            ("XDP program (id 3, offloaded)", true),
+        ];
+        assert_eq!(told(&found), expected);
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn tell(program: &Foreign) -> String {
 fn meaning(hook: Hook, before_ours: bool) -> &'static str {
     match (hook, before_ours) {
         (Hook::FromPod | Hook::FromWire | Hook::FromWireXdp, true) => {
-            "it sees every packet; one that it takes never comes to ours"
+            "it sees every packet; one that it drops or redirects never comes to ours"
         }
         (Hook::FromPod | Hook::FromWire | Hook::FromWireXdp, false) => {
             "it does not see packets that go fast"

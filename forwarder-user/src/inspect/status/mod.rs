@@ -72,6 +72,8 @@ pub struct Status {
     pub xdp_error: Option<String>,
     /// `observe` or `manage`; `unknown` likewise.
     pub routes: &'static str,
+    /// Which packets the programs trace (`--trace-packets`).
+    pub trace_packets: Option<String>,
     /// This node's own podCIDRs.
     pub pod_cidrs: Vec<String>,
     /// Version of the maps' layout.
@@ -158,6 +160,7 @@ pub fn read(pins: &Pins) -> Result<Status> {
             Mechanism::Tcx => "tcx",
             Mechanism::Clsact => "clsact",
         },
+        trace_packets: pins.packet_trace().read()?,
         neighbour_limits: room::Known::of(&peers, pods.len()).shortages(),
         peers,
         pods,
@@ -219,6 +222,7 @@ pub(super) fn report(
             1 => "manage",
             _ => "unknown",
         },
+        trace_packets: None,
         pod_cidrs: pod_cidrs_of(settings)
             .iter()
             .map(ToString::to_string)

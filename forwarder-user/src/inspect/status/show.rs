@@ -86,6 +86,13 @@ fn header(status: &Status, screen: &mut Screen) {
     };
     screen.line("pods in", &cidrs);
     screen.line("nodes", &freshness(status));
+    if let Some(filter) = &status.trace_packets {
+        let where_to = match status.agent_running {
+            true => "told in the agent's log",
+            false => "NOBODY READS IT",
+        };
+        screen.line("tracing", &format!("{filter} ({where_to})"));
+    }
 }
 
 /// Whether an agent runs, and which.

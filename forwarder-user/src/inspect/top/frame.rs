@@ -11,6 +11,7 @@ use super::flows::Tally;
 use super::reading::Reading;
 use super::section::{Row, Section, Table, column_width, cut, stack, style};
 use crate::datapath::maps::Fill;
+use crate::datapath::only_agent::Told;
 
 /// Where the text begins, after a label.
 const BESIDE: usize = 9;
@@ -57,7 +58,10 @@ fn head(reading: &Reading, trouble: Option<&str>, width: usize) -> Vec<Line<'sta
         status.node, status.offload
     );
     let node_colour = status.uplink.is_none().then_some(Colour::Red);
-    let (running, agent) = status::agent(status);
+    let (running, mut agent) = status::agent(status);
+    if let Some(told) = reading.agent.filter(|told| told.reconciliations > 0) {
+        agent += &pace(&told);
+    }
     let [now, fast, kernel] = packets(status, width);
     let (grave, warnings) = warnings(status);
     let trouble = trouble.map(|why| line("TROUBLE", Some(Colour::Red), why));
@@ -70,6 +74,12 @@ fn head(reading: &Reading, trouble: Option<&str>, width: usize) -> Vec<Line<'sta
         line("warnings", Some(grave), &warnings),
     ];
     trouble.into_iter().chain(fixed).collect()
+}
+
+/// How long the agent takes to bring about what the cluster and the kernel ask for.
+fn pace(told: &Told) -> String {
+    let ms = told.reconciliation_p99_us as f64 / 1e3;
+    format!(", p99 of reconciling {ms:.1} ms")
 }
 
 fn labelled(label: &str, colour: Option<Colour>, text: &str, width: usize) -> Line<'static> {

@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tokio::runtime::Builder;
 use underpass_common::flow::{Flow, FlowKey};
 use underpass_common::map_names;
 
 use super::super::{open, status};
 use super::reading::Reading;
 use crate::datapath::maps::{Fill, filled};
+use crate::datapath::only_agent::{Told, ask_agent};
 use crate::datapath::{Maps, Pins};
 
 /// Reads everything. The pins are opened each time: an agent may have put others there.
@@ -22,7 +24,18 @@ pub(super) fn read(pins: &Pins) -> Result<Reading> {
     let maps = open(pins)?;
     let (settings, flows) = (maps.settings()?, maps.flows()?);
     let fills = fills(pins, &maps, &flows)?;
-    Ok(Reading::new(at, status, &flows, &settings, fills))
+    let mut reading = Reading::new(at, status, &flows, &settings, fills);
+    if reading.status.agent_running {
+        reading.agent = agent()?;
+    }
+    Ok(reading)
+}
+
+/// What the maps do not hold. Its directory may have another name here than in its container.
+fn agent() -> Result<Option<Told>> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the asynchronous runtime")?;
+    Ok(runtime.block_on(ask_agent()))
 }
 
 /// Counted by what is read whole anyway: key by key a large table would cost a call for each flow.

@@ -11,6 +11,7 @@ use underpass_common::verdict::{Hook, Verdict};
 use super::super::status::{self, Status, VerdictReport};
 use super::flows::{self, Tally};
 use crate::datapath::maps::Fill;
+use crate::datapath::only_agent::Told;
 
 /// What the maps held.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(in crate::inspect) struct Reading {
     pub at: Instant,
     /// All that `underpass status` tells.
     pub status: Status,
+    /// What the agent tells of itself; `None`: it does not, or not here.
+    pub agent: Option<Told>,
     /// The flows of each peer.
     pub peers: Vec<Tally>,
     /// The flows of each pod.
@@ -41,6 +44,7 @@ impl Reading {
             peers: flows::of_peers(flows, settings, &status.peers),
             pods: flows::of_pods(flows, settings, &status.pods),
             fills,
+            agent: None,
             status,
         }
     }

@@ -37,6 +37,7 @@ mod routes;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod xdp;
 
 use anyhow::{Context as _, Result};
 use rtnetlink::sys::AsyncSocket as _;
@@ -49,6 +50,7 @@ pub use netdev::{XdpNews, xdp_targets};
 pub use netns::with_id as namespace_with_id;
 pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
+pub use xdp::{Xdp, XdpMode};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
 /// Names for such numbers stand in iproute2's rt_protos; this one is not assigned there.

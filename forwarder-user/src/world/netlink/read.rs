@@ -76,11 +76,20 @@ impl Netlink {
             .with_context(|| format!("read the link with index {ifindex}"))
     }
 
-    async fn get_link(&self, mut request: LinkMessage) -> Result<Option<Link>, Failure> {
+    async fn get_link(&self, request: LinkMessage) -> Result<Option<Link>, Failure> {
+        let message = self.get_link_message(request).await?;
+        Ok(message.and_then(|message| decode::link(&message)))
+    }
+
+    /// All that the kernel tells of one link; `None`: there is none.
+    pub(super) async fn get_link_message(
+        &self,
+        mut request: LinkMessage,
+    ) -> Result<Option<LinkMessage>, Failure> {
         request.attributes.push(without_statistics());
         let answer = self.get(RouteNetlinkMessage::GetLink(request)).await;
         Ok(match or_none(answer, &[Errno::ENODEV])? {
-            Some(RouteNetlinkMessage::NewLink(message)) => decode::link(&message),
+            Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
             _ => None,
         })
     }

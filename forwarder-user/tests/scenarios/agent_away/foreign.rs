@@ -48,7 +48,7 @@ impl Foreign {
             &pins,
             LoadOptions {
                 max_flows: 1,
-                xdp: false,
+                ..LoadOptions::default()
             },
         )?;
         Ok(Self {

@@ -131,10 +131,7 @@ fn connections_go_on(family: Family, made: Made) -> Result<()> {
     traffic.go_on(100)?;
     agents.remove(0).kill()?;
     make_old(&lab, node)?;
-    let options = LoadOptions {
-        max_flows: 65_536,
-        xdp: false,
-    };
+    let options = LoadOptions::default();
     let loaded = load(&Pins::new(lab.bpffs(node)), options)?;
     ensure!(loaded.started_afresh.is_some());
     drop(loaded);

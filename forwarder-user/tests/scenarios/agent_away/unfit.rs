@@ -86,6 +86,7 @@ fn unfit_machine() -> Result<()> {
     Ok(())
 }
 
+/// Whatever directory the second one names: they are on the same devices.
 #[test]
 fn second_agent() -> Result<()> {
     if !root_or_skip("second_agent") {
@@ -93,14 +94,31 @@ fn second_agent() -> Result<()> {
     }
     let (lab, mut agents, talk) = busy_lab()?;
     let node = lab.node(1);
-    let line = last_words(&lab, node, &[], &lab.bpffs(node))?;
     let (dir, first) = (lab.bpffs(node), agents[0].pid());
+    let other = dir.with_file_name("second");
     let expected = format!(
         "another agent is at work on {} (process {first})",
         dir.display()
     );
-    ensure!(line.contains(&expected), "{line}");
+    for wanted in [&dir, &other] {
+        let line = last_words(&lab, node, &[], wanted)?;
+        ensure!(line.contains(&expected), "{}: {line}", wanted.display());
+    }
+    ensure!(!other.exists(), "{} was made", other.display());
     ensure!(agents[0].is_running());
     assert_eq!(talk.road()?, Road::Fast);
+
+    // What somebody left elsewhere is not taken out below the running agent, whose routes and neighbours look the same.
+    fs::create_dir(&other)?;
+    let detach = [env!("CARGO_BIN_EXE_underpass"), "detach", "--bpffs"];
+    let detach = || node.run(&[&detach[..], &[&other.to_string_lossy()]].concat());
+    let refused = detach().expect_err("taken out below a running agent");
+    ensure!(format!("{refused:#}").contains(&expected), "{refused:#}");
+    assert_eq!(talk.road()?, Road::Fast);
+    for agent in agents {
+        agent.terminate()?;
+    }
+    detach()?;
+    ensure!(!other.exists());
     Ok(())
 }

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use aya_obj::generated::{bpf_cmd, bpf_prog_type};
 use serde_json::{Value, json};
 use underpass::datapath::attach::Mechanism;
+use underpass::datapath::bpf;
 use underpass_bench::api_server::ApiServer;
 use underpass_bench::lab::{AgentOptions, Families, Node};
 use underpass_bench::{Lab, root_or_skip};
@@ -168,6 +172,65 @@ fn check_beside_an_agent() -> Result<()> {
         said.expect(OTHERS, "warn", first)?;
         said.expect(OTHERS, "warn", "eth0 ingress, before ours")?;
         said.expect(SEGMENT, "pass", "all 2 addresses answer")?;
+    }
+    Ok(())
+}
+
+/// An XDP program that lets everything pass, pinned in a directory of `node`.
+fn pin_xdp(lab: &Lab, node: &Node) -> Result<PathBuf> {
+    // r0 = XDP_PASS; exit
+    const CODE: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    let pin = lab.bpffs(node).with_file_name("xdp-pass");
+    let mut attr = bpf::nothing_said();
+    // SAFETY: a union of plain numbers, of which this is the one that the command reads.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
+    load.insns = CODE.as_ptr() as u64;
+    load.insn_cnt = CODE.len() as u32;
+    load.license = c"MIT".as_ptr() as u64;
+    load.prog_name[..5].copy_from_slice(&b"guard".map(|byte| byte as _));
+    // SAFETY: code and licence outlive the call; it answers with a descriptor.
+    let program = unsafe { bpf::descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
+    bpf::pin(program.as_fd(), &pin)?;
+    Ok(pin)
+}
+
+/// XDP runs before everything else: who looks for why packets do not come must be told of it.
+#[test]
+fn check_finds_xdp() -> Result<()> {
+    if !root_or_skip("check_finds_xdp") {
+        return Ok(());
+    }
+    let lab = lab().build()?;
+    let node = lab.node(1);
+    let pin = pin_xdp(&lab, node)?;
+    let pin = pin.to_string_lossy();
+    let set =
+        |device: &str, mode: &str| node.run(&["ip", "link", "set", device, mode, "pinned", &pin]);
+    for (device, mode, told) in [
+        (
+            node.uplink(),
+            "xdpgeneric",
+            "generic mode) on eth0 ingress, before ours",
+        ),
+        (
+            "vethpod1",
+            "xdpdrv",
+            "driver mode) on vethpod1 ingress, before ours",
+        ),
+    ] {
+        set(device, mode)?;
+        let said = Said::by_file(&lab)?;
+        said.expect(OTHERS, "warn", "XDP program guard (id ")?;
+        said.expect(OTHERS, "warn", told)?;
+        said.expect(
+            OTHERS,
+            "warn",
+            "one that it drops or redirects never comes to ours",
+        )?;
+        ensure!(said.code == Some(0), "{}", said.findings);
+        node.run(&["ip", "link", "set", device, mode, "off"])?;
+        Said::by_file(&lab)?.expect(OTHERS, "pass", "none")?;
     }
     Ok(())
 }

@@ -75,6 +75,9 @@ fn top_tells_the_fast_share() -> Result<()> {
     talk.wait_for(Road::Fast)?;
 
     expect_fast(&lab, &talk)?;
+    let screen = lab.underpass(lab.node(1), &["top", "--once", "--interval", "0.2"])?;
+    let agent = line(&screen, "agent")?;
+    ensure!(agent.contains(", p99 of reconciling "), "{screen}");
     // Without agents, and the same.
     for agent in agents {
         ensure!(agent.terminate()?.success());

@@ -110,8 +110,7 @@ impl Measure {
                 let datapath = results.datapath.as_ref()?;
                 let these = cost(datapath, program, case, these)?;
                 let those = cost(datapath, program, case, those)?;
-                let ratios: Vec<_> = these.iter().zip(those).map(|(a, b)| a / b).collect();
-                Estimate::of(&ratios)
+                growth(Estimate::of(these)?, Estimate::of(those)?)
             }
         }
     }
@@ -146,6 +145,20 @@ impl Measure {
             Self::Growth(.., [these, those]) => format!("{these} routes / {those} routes"),
         }
     }
+}
+
+/// One by the other where the two were not measured side by side, so that no round of the one belongs to one of the
+/// other: of the medians, and at the worst of the ends of their intervals.
+fn growth(these: Estimate, those: Estimate) -> Option<Estimate> {
+    let estimate = Estimate {
+        median: these.median / those.median,
+        interval: [
+            these.interval[0] / those.interval[1],
+            these.interval[1] / those.interval[0],
+        ],
+        rounds: these.rounds.min(those.rounds),
+    };
+    estimate.median.is_finite().then_some(estimate)
 }
 
 /// Nanoseconds a packet, one value a round.

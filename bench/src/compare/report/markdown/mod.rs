@@ -16,7 +16,7 @@ pub(super) fn report(results: &Results, plots: &[Plot]) -> String {
     let sections = [
         head(&results.setup),
         what_takes_part(results),
-        failures(&results.failures),
+        failures(results),
         reading(),
         aims_table(results),
         overview::sections(results),
@@ -90,15 +90,27 @@ fn what_takes_part(results: &Results) -> String {
     format!("## What takes part\n\n{}", or_not_measured(&table))
 }
 
-/// Nothing, where nothing failed.
-fn failures(failures: &[String]) -> String {
-    if failures.is_empty() {
+fn failures(results: &Results) -> String {
+    let failed = listed(
+        "What could not be measured",
+        "These turns failed twice, and are missing below.",
+        &results.failures,
+    );
+    let repeated = listed(
+        "What was measured at the second attempt",
+        "These turns failed at first, and were run again at once.",
+        &results.repeated,
+    );
+    failed + &repeated
+}
+
+/// A section that lists these; nothing, where there are none.
+fn listed(heading: &str, meaning: &str, these: &[String]) -> String {
+    if these.is_empty() {
         return String::new();
     }
-    let lines: String = failures.iter().map(|it| format!("- {it}\n")).collect();
-    format!(
-        "## What could not be measured\n\nThese turns failed twice, and are missing below.\n\n{lines}"
-    )
+    let lines: String = these.iter().map(|it| format!("- {it}\n")).collect();
+    format!("## {heading}\n\n{meaning}\n\n{lines}\n")
 }
 
 fn reading() -> String {
@@ -106,7 +118,8 @@ fn reading() -> String {
      - Each contender ran each trial once a round, in an order that chance drew, and in the next round in \
      the reverse of it (A B B A); then it was drawn anew.\n\
      - A figure is the median of its rounds; in brackets stands the median's 95 % interval, by bootstrap: the rounds \
-     are drawn again and again with replacement, and 95 % of the medians lie within it.\n\
+     are drawn again and again with replacement, and 95 % of the medians lie within it. Where rounds are few it is \
+     widened to the exact interval, by the binomial distribution.\n\
      - A ratio is taken round by round, so that what disturbed a whole round falls out; then its median and interval \
      are taken likewise. Of throughput and rates more is better, of latency and CPU time less is.\n\
      - CPU time is the whole machine's, softirq and both ends included.\n\

@@ -163,7 +163,7 @@ fn programs_of_others_and_what_they_mean() {
             |it| it.network.programs = Ok(foreign(Hook::FromWire, true)),
             OTHERS,
             Warn,
-            "TCX program guard (id 7) on eth0 ingress, before ours: it sees every packet; one that it takes",
+            "TCX program guard (id 7) on eth0 ingress, before ours: it sees every packet; one that it drops or redirects",
         ),
         (
             |it| it.network.programs = Ok(foreign(Hook::FromPod, false)),

@@ -17,6 +17,7 @@ use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
 use underpass_common::verdict::Hook;
 
 use super::super::peers;
+use super::super::print::WIDTH;
 use super::*;
 use crate::cli::Protocol;
 use crate::world::kernel::{Link, LinkKind, VethPeer};
@@ -242,12 +243,22 @@ fn row(
     }
 }
 
+/// The text as one line. No line of it may be wider than the screen.
+fn unfolded(trace: &Trace) -> String {
+    let text = show(trace);
+    for line in text.lines() {
+        assert!(line.chars().count() <= WIDTH, "{line:?} in\n{text}");
+        assert_eq!(line.trim_end(), line, "in\n{text}");
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn check(way: Way, rows: &[Row]) {
     for (number, row) in rows.iter().enumerate() {
         let (mut snapshot, mut question) = (snapshot(way), question(way));
         (row.otherwise)(&mut snapshot, &mut question);
         let trace = walk(&question, &snapshot);
-        let text = show(&trace);
+        let text = unfolded(&trace);
         let told = format!("row {number} ({})\n{text}", row.says);
         let verdicts = [trace.result.verdict, trace.result.exit_verdict];
         assert_eq!(verdicts, row.verdicts, "{told}");

@@ -51,7 +51,7 @@ fn a_pod_that_talks_there_is_taken_before_others() {
     known.flows.clear();
     known.endpoints.clear();
     assert_eq!(taken(&known, FAR), None);
-    let text = show(&walk(
+    let text = unfolded(&walk(
         &Question::new(&args(FAR, None), &known).unwrap(),
         &known,
     ));

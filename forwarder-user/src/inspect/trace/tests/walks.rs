@@ -143,7 +143,7 @@ fn from_the_wire() {
                 "fast",
                 "",
                 &[],
-                "fast: redirected to vethpod1 (ifindex 5), dst MAC 02:50:00:01:00:01\n",
+                "fast: redirected to vethpod1 (ifindex 5), dst MAC 02:50:00:01:00:01 the kernel has",
             ),
             row(
                 |_, q| (q.remote, q.remote_port) = (None, None),
@@ -248,7 +248,7 @@ fn several_flows_are_counted() {
         (result.flows, result.fast_flows, result.road),
         (2, 1, "fast")
     );
-    let text = show(&trace);
+    let text = unfolded(&trace);
     assert!(text.contains("1 of the 2 flows that match"), "{text}");
     let only = Question {
         pod_port: Some(40_001),
