@@ -219,8 +219,8 @@ impl Agent {
                     self.tell_left_out();
                 }
                 () = at(self.due) => self.reconcile().await,
-                asking = self.alone.asked() => asking.answer(&self.paces.told()),
                 written = packet_trace::write_lines(self.tracer.as_mut()) => self.lines_written(written),
+                asking = self.alone.asked() => asking.answer(&self.paces.told()),
             }
         }
         info!("agent stopped; what it set up stays and goes on (`underpass detach` takes it out)");

@@ -73,6 +73,7 @@ fn a_slow_packet_and_a_fast_one_are_told_and_no_other() -> Result<()> {
         ensure!(told.len() >= 3, "{}", agent.log());
         Ok(())
     })?;
+    println!("{}", agent.log());
     ensure!(told.len() == 3, "not only what was asked for: {told:?}");
     let verdicts: Vec<_> = told.iter().map(|object| &object["verdict"]).collect();
     ensure!(verdicts == ["unconfirmed", "fast", "fast"], "{told:?}");
@@ -156,6 +157,7 @@ fn tracing_comes_and_goes_with_its_agent_and_loses_nothing() -> Result<()> {
     stream.wait_for_more(50, DEADLINE)?;
     traced.terminate()?;
     let screen = lab.underpass(node, &["status", "--interval", "0"])?;
+    println!("{screen}");
     ensure!(
         screen.contains(&format!("tracing  {filter} (NOBODY READS IT)")),
         "{screen}"
