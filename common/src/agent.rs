@@ -22,10 +22,47 @@ pub struct Agent {
     pub nodes_source: u8,
     /// The agent's version: major, minor, patch; zeros: one of before this was told.
     pub version: [u16; 3],
+    /// An [`Ingress`].
+    pub ingress: u8,
+    /// Always 0.
+    pub _pad: [u8; 7],
     /// This node's name, ended by zeros.
     pub node_name: [u8; 256],
     /// The newest error of the nodes' source, ended by zeros; empty: none.
     pub nodes_error: [u8; 512],
+    /// Why XDP that was asked for is not on the uplink, ended by zeros; empty: it is, or nobody asked.
+    pub xdp_error: [u8; 256],
+}
+
+/// Who looks first at what comes in by the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ingress {
+    /// TC.
+    Tc = 0,
+    /// XDP in the device's driver.
+    XdpNative = 1,
+    /// XDP behind it.
+    XdpGeneric = 2,
+}
+
+impl Ingress {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tc, Self::XdpNative, Self::XdpGeneric];
+
+    /// Its name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::XdpNative => "xdp",
+            Self::XdpGeneric => "xdp_generic",
+        }
+    }
+
+    /// The one of that number, where there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u8 == number)
+    }
 }
 
 /// Where the nodes come from.
@@ -51,4 +88,4 @@ impl NodesSource {
     }
 }
 
-const _: () = assert!(size_of::<Agent>() == 40 + 256 + 512);
+const _: () = assert!(size_of::<Agent>() == 48 + 256 + 512 + 256);

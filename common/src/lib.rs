@@ -18,6 +18,7 @@ pub mod route;
 pub mod settings;
 pub mod tag;
 pub mod verdict;
+pub mod xdp;
 
 /// The names under which maps are pinned, in `<bpffs dir>/<name>`, and shown by `bpftool map`.
 pub mod map_names {
@@ -47,6 +48,11 @@ pub mod map_names {
     pub const TRACED: &str = "traced";
     /// Per-CPU array of one [`Entrance`](crate::flow::Entrance): the last pod packet stamped.
     pub const LAST_STAMPED: &str = "last_stamped";
+    /// Array of one [`Lease`](crate::xdp::Lease): whether XDP may carry anything.
+    pub const XDP_LEASE: &str = "xdp_lease";
+    /// Devmap (hash): interface index of a pod's host-side veth -> the same, where the pod's end takes
+    /// frames from XDP.
+    pub const XDP_PODS: &str = "xdp_pods";
 }
 
 /// Lets user space read and write these types through aya.
@@ -74,4 +80,5 @@ plain_old_data!(
     route::Route,
     settings::Settings,
     verdict::Count,
+    xdp::Lease,
 );

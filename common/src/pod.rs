@@ -28,13 +28,45 @@ pub struct Pod {
     pub mac: Mac,
     /// A [`PodState`].
     pub state: u8,
-    /// Always 0.
-    pub _pad: u8,
+    /// A [`PodIngress`].
+    pub ingress: u8,
     /// Name of the host's end, ended by zeros.
     pub name: [u8; 16],
 }
 
 const _: () = assert!(size_of::<Pod>() == 24);
+
+/// How a packet of a confirmed flow reaches a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PodIngress {
+    /// By TC: nobody asked for XDP, or the veth takes no part.
+    #[default]
+    Tc = 0,
+    /// By XDP, or by TC where XDP lets it pass.
+    Xdp = 1,
+    /// By TC: the pod's end takes nothing from XDP. GRO is off there.
+    TcNoGro = 2,
+}
+
+impl PodIngress {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tc, Self::Xdp, Self::TcNoGro];
+
+    /// The one of that number, where there is one.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u8 == number)
+    }
+
+    /// Its name in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+            Self::TcNoGro => "tc_no_gro",
+        }
+    }
+}
 
 impl PodState {
     /// All states.

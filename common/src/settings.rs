@@ -4,7 +4,7 @@ use crate::addr::Block;
 
 /// Version of every layout in this crate. Raise it with any change of a map's key, value or meaning:
 /// an agent that finds another version in pinned maps starts afresh instead of misreading them.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// How many podCIDRs of one family a node may have.
 pub const MAX_POD_CIDRS: usize = 4;

@@ -1,7 +1,7 @@
 //! Verdicts: what became of a packet, and why. The same names everywhere: programs, map, `status`,
 //! metrics and docs.
 
-/// The four places where packets are looked at.
+/// The places where packets are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Hook {
@@ -13,11 +13,22 @@ pub enum Hook {
     FromWire = 2,
     /// Egress of a pod's host-side veth.
     ToPod = 3,
+    /// Ingress of the uplink by XDP (`--ingress xdp`), before [`FromWire`](Self::FromWire), which sees
+    /// what it lets pass. Counted are fast packets alone.
+    FromWireXdp = 4,
 }
 
 impl Hook {
     /// All hooks, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::FromPod, Self::ToWire, Self::FromWire, Self::ToPod];
+    pub const ALL: [Self; 5] = [
+        Self::FromPod,
+        Self::ToWire,
+        Self::FromWire,
+        Self::ToPod,
+        Self::FromWireXdp,
+    ];
+    /// Those of TC, in the order of their numbers.
+    pub const TC: [Self; 4] = [Self::FromPod, Self::ToWire, Self::FromWire, Self::ToPod];
 
     /// The name of the hook and of its program.
     pub const fn name(self) -> &'static str {
@@ -26,13 +37,19 @@ impl Hook {
             Self::ToWire => "to_wire",
             Self::FromWire => "from_wire",
             Self::ToPod => "to_pod",
+            Self::FromWireXdp => "from_wire_xdp",
         }
     }
 
     /// True for the hooks where a packet may be redirected; each packet has one verdict there. The
     /// others see, of the packets left to the kernel, those that come out again.
     pub const fn is_entrance(self) -> bool {
-        matches!(self, Self::FromPod | Self::FromWire)
+        matches!(self, Self::FromPod | Self::FromWire | Self::FromWireXdp)
+    }
+
+    /// True for XDP's, false for TC's.
+    pub const fn is_xdp(self) -> bool {
+        matches!(self, Self::FromWireXdp)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     family::{Family, IpVersion, V4, V6},
     flow::{self, Cached, Entry, Now},
     icmp_error, maps,
-    packet::Skb,
+    packet::{Buffer as _, Skb},
     packet_trace,
     parse::{Kind, Packet, parse},
     redirect, rewrite, stats,
@@ -97,21 +97,21 @@ fn enter_v6<S: Side>(skb: Skb) -> End {
 
 /// A verdict's number, and what the hook answers: in the one register that a function can return.
 #[derive(Clone, Copy)]
-struct End(u64);
+pub struct End(u64);
 
 impl End {
     #[inline(always)]
-    fn new(verdict: Verdict, answer: i32) -> Self {
-        Self(u64::from(verdict as u32) << 32 | u64::from(answer as u32))
+    pub const fn new(verdict: Verdict, answer: i32) -> Self {
+        Self((verdict as u64) << 32 | answer as u32 as u64)
     }
 
     #[inline(always)]
-    fn verdict(self) -> u32 {
+    pub fn verdict(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
     #[inline(always)]
-    fn answer(self) -> i32 {
+    pub fn answer(self) -> i32 {
         self.0 as i32
     }
 }
@@ -128,7 +128,7 @@ fn pass<F: Family, S: Side>(skb: Skb) -> End {
         }
     };
     // From here on the packet is ours: redirected or dropped.
-    if rewrite::rewrite::<F>(skb, packet, &way_out).is_err() {
+    if rewrite::rewrite::<F, Skb>(skb, packet, &way_out).is_err() {
         stats::count(skb, S::HOOK, Verdict::Dropped);
         return End::new(Verdict::Dropped, DROP);
     }
@@ -148,7 +148,7 @@ fn decide<F: Family, S: Side>(
     if settings.is_off() {
         return Err(Verdict::Off);
     }
-    let packet = parse::<F>(skb, place)?;
+    let packet = parse::<F, Skb>(skb, place)?;
     if !S::is_pod_traffic::<F>(settings, packet) {
         return Err(Verdict::NotPodTraffic);
     }

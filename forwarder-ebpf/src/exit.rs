@@ -15,7 +15,7 @@ use crate::{
     family::{Family, IpVersion, V4, V6},
     flow::{self, Entry, Now, Witnessed},
     maps,
-    packet::Skb,
+    packet::{Buffer as _, Skb},
     packet_trace,
     parse::{Packet, parse},
     stats,
@@ -157,7 +157,7 @@ fn read<F: Family>(
 ) -> Result<(&Packet<F::Addr>, &'static Settings, Now), Verdict> {
     let settings = settings()?;
     let now = Now::of(settings);
-    let packet = parse::<F>(skb, place)?;
+    let packet = parse::<F, Skb>(skb, place)?;
     Ok((packet, settings, now))
 }
 

@@ -163,17 +163,32 @@ pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
     load!((*direction).confirmed) != confirmed::NO && load!((*direction).epoch) == now.epoch
 }
 
-/// The way out of a direction that is confirmed for packets with these flags (none, where they are not
-/// TCP) from this entrance; `Err` says why it is the kernel's.
+/// What a lookup finds, and how it was confirmed.
+pub struct Looked {
+    pub cached: Cached,
+    /// One of [`confirmed`].
+    confirmation: u8,
+}
+
+impl Looked {
+    /// True for a packet with these flags that closes a connection which conntrack holds as
+    /// established.
+    #[inline(always)]
+    pub fn is_closed_by(&self, flags: TcpFlags) -> bool {
+        self.confirmation == confirmed::MID_STREAM && flags.closes()
+    }
+}
+
+/// Looks at a direction for packets from this entrance, and changes nothing; `Err` says why they are
+/// the kernel's.
 #[inline(always)]
-pub fn way_out<A: Address>(
+pub fn look<A: Address>(
     entry: Entry,
     key: &Key<A>,
     direction: *mut Direction,
     entrance: &Entrance,
-    flags: TcpFlags,
     now: Now,
-) -> Result<Cached, Verdict> {
+) -> Result<Looked, Verdict> {
     let confirmation = load!((*direction).confirmed);
     if confirmation == confirmed::NO || load!((*direction).epoch) != now.epoch {
         return Err(Verdict::Unconfirmed);
@@ -188,18 +203,36 @@ pub fn way_out<A: Address>(
     if confirmed_entrance != *entrance {
         return Err(Verdict::OtherEntrance);
     }
-    if confirmation == confirmed::MID_STREAM && flags.closes() {
+    Ok(Looked {
+        cached: if generation == now.generation {
+            Cached::Fresh(way_out)
+        } else {
+            Cached::Outdated
+        },
+        confirmation,
+    })
+}
+
+/// The way out of a direction that is confirmed for packets with these flags (none, where they are not
+/// TCP) from this entrance; `Err` says why it is the kernel's.
+#[inline(always)]
+pub fn way_out<A: Address>(
+    entry: Entry,
+    key: &Key<A>,
+    direction: *mut Direction,
+    entrance: &Entrance,
+    flags: TcpFlags,
+    now: Now,
+) -> Result<Cached, Verdict> {
+    let looked = look(entry, key, direction, entrance, now)?;
+    if looked.is_closed_by(flags) {
         // Conntrack may have let go of a connection that it long hasn't seen, and then this packet
         // is INVALID to it, and to kube-proxy's rule. Sent again, it goes fast; unless the kernel
         // forwards it, which confirms the direction as it was.
         store!((*direction).confirmed, confirmed::FROM_START);
         return Err(Verdict::TcpClosing);
     }
-    Ok(if generation == now.generation {
-        Cached::Fresh(way_out)
-    } else {
-        Cached::Outdated
-    })
+    Ok(looked.cached)
 }
 
 /// Stores a way out that was looked up again.

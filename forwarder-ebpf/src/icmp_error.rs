@@ -16,7 +16,7 @@ use crate::{
     entrance::Side,
     family::Family,
     flow::{self, Entry, Now},
-    packet::{ETHERNET, Skb},
+    packet::{Buffer as _, ETHERNET, Skb},
     parse::{ICMP_HEADER, Names, Packet},
     words::{Entrance, Tuple},
 };

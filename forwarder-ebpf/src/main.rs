@@ -1,5 +1,6 @@
 //! Underpass's BPF programs: two entrances, where a packet may take the fast path, and two exits,
-//! where the kernel shows what it does with those that may not yet.
+//! where the kernel shows what it does with those that may not yet. An XDP program may stand before the
+//! uplink's entrance.
 //!
 //! An entrance reads, top to bottom: parse, flow, route, rewrite, redirect. Until the rewrite every
 //! way out is "the kernel's", with the packet untouched; after it a packet is redirected or dropped.
@@ -9,12 +10,13 @@
 #![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
-    reason = "`#[classifier]` drops the docs of the programs"
+    reason = "`#[classifier]` and `#[xdp]` drop the docs of the programs"
 )]
 
 mod bytes;
 mod entrance;
 mod exit;
+mod express;
 mod family;
 mod flow;
 mod icmp_error;
@@ -27,8 +29,11 @@ mod rewrite;
 mod stats;
 mod words;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
-use packet::Skb;
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use packet::{Skb, Xdp};
 
 /// Ingress of a pod's host-side veth: what a pod sends.
 #[classifier]
@@ -52,6 +57,13 @@ pub fn from_wire(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_pod(ctx: TcContext) -> i32 {
     exit::to_pod(Skb::new(&ctx))
+}
+
+/// Ingress of the uplink by XDP, before `from_wire`. `frags`: it takes frames in several buffers, so that
+/// what the uplink offers its senders stays.
+#[xdp(frags)]
+pub fn from_wire_xdp(ctx: XdpContext) -> u32 {
+    express::from_wire(Xdp::new(&ctx))
 }
 
 #[cfg(not(test))]

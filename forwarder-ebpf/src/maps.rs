@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use underpass_common::{
@@ -15,6 +15,7 @@ use underpass_common::{
     route::Route,
     settings::Settings,
     verdict::{COUNTS, Count},
+    xdp::Lease,
 };
 
 /// PodCIDRs of peers, and exceptions among them.
@@ -57,6 +58,13 @@ pub static PODS: HashMap<u32, Pod, MAX_PODS> = HashMap::new();
 /// where the packet's own tag agrees.
 #[btf_map(name = "last_stamped")]
 pub static LAST_STAMPED: PerCpuArray<Entrance, 1> = PerCpuArray::new();
+
+#[btf_map(name = "xdp_lease")]
+pub static XDP_LEASE: Array<Lease, 1> = Array::new();
+
+/// Host-side veths whose pod's end takes frames from XDP.
+#[btf_map(name = "xdp_pods")]
+pub static XDP_PODS: DevMapHash<MAX_PODS> = DevMapHash::new();
 
 /// How many lines each CPU has written of traced packets. Not pinned: it goes with the programs.
 #[btf_map(name = "traced")]

@@ -1,6 +1,10 @@
 //! Access to a packet and its metadata. Here and in `bytes` are the only places that touch raw packet
 //! memory: everything above works on values.
 
+mod xdp;
+
+pub use xdp::Xdp;
+
 pub use crate::bytes::Bytes;
 use crate::family::{Family as _, IpVersion, V4, V6};
 use crate::words::Macs;
@@ -21,6 +25,32 @@ pub const ETHERNET: usize = 14;
 
 /// `PACKET_HOST` of the kernel's `if_packet.h`: the frame is addressed to the device's own MAC.
 const PACKET_HOST: u32 = 0;
+
+/// A packet, wherever it is met: what reading and rewriting it takes.
+pub trait Buffer: Copy {
+    /// The IP version that the kernel takes it for; `None`: it is no IP packet, or a VLAN tag travels
+    /// beside it.
+    fn family(self) -> Option<IpVersion>;
+    /// The device whose hook this is.
+    fn ifindex(self) -> u32;
+    /// Length of the packet in bytes, Ethernet header included; of a segment train, all of it.
+    fn len(self) -> u32;
+    /// Payload bytes of each segment of a train; 0 for a single packet.
+    fn gso_size(self) -> u32;
+    /// The packet's bytes, at least the first `wanted` of them in linear memory where the packet is
+    /// that long, or else bounds checks fail.
+    fn frame(self, wanted: usize) -> Frame;
+    /// Cuts what stands behind `len` bytes off.
+    fn trim(self, len: u32) -> Result<(), OutOfBounds>;
+    /// The MTU of a device, in bytes of the IP packet, and whether this packet fits it (a segment
+    /// train always does). `None`: there is no such device.
+    fn check_mtu(self, ifindex: u32) -> Option<(u32, bool)>;
+    /// Sets the packet's priority among those that wait in a queueing discipline.
+    fn set_priority(self, priority: u32);
+    /// Adds to the sum over the packet that the NIC has made, where it has made one
+    /// (CHECKSUM_COMPLETE).
+    fn add_to_sum(self, change: u32);
+}
 
 /// A packet at one of the TC hooks.
 #[derive(Clone, Copy)]
@@ -45,49 +75,11 @@ impl Skb {
         Self { skb: ctx.skb.skb }
     }
 
-    /// Length of the packet in bytes, Ethernet header included; of a segment train, all of it.
-    #[inline(always)]
-    pub fn len(self) -> u32 {
-        // SAFETY: the kernel passes a valid context; it turns these reads into reads of the skb.
-        unsafe { (*self.skb).len }
-    }
-
-    /// The IP version that the kernel takes it for; `None`: it is no IP packet, or a VLAN tag travels
-    /// beside it.
-    #[inline(always)]
-    pub fn family(self) -> Option<IpVersion> {
-        const V4_TYPE: u32 = V4::ETHERTYPE.to_be() as u32;
-        const V6_TYPE: u32 = V6::ETHERTYPE.to_be() as u32;
-        // SAFETY: see `len`.
-        let (ethertype, is_tagged) =
-            unsafe { ((*self.skb).protocol, (*self.skb).vlan_present != 0) };
-        match ethertype {
-            _ if is_tagged => None,
-            V4_TYPE => Some(IpVersion::V4),
-            V6_TYPE => Some(IpVersion::V6),
-            _ => None,
-        }
-    }
-
     /// True where the frame is addressed to the receiving device's own MAC.
     #[inline(always)]
     pub fn is_for_this_host(self) -> bool {
         // SAFETY: see `len`.
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
-    }
-
-    /// The device whose hook this is.
-    #[inline(always)]
-    pub fn ifindex(self) -> u32 {
-        // SAFETY: see `len`.
-        unsafe { (*self.skb).ifindex }
-    }
-
-    /// Payload bytes of each segment of a train; 0 for a single packet.
-    #[inline(always)]
-    pub fn gso_size(self) -> u32 {
-        // SAFETY: see `len`.
-        unsafe { (*self.skb).gso_size }
     }
 
     /// The witness: see `underpass_common::tag`.
@@ -101,21 +93,6 @@ impl Skb {
     pub fn set_witness(self, witness: u16) {
         // SAFETY: see `len`; `tc_index` is writable at TC hooks.
         unsafe { (*self.skb).tc_index = u32::from(witness) }
-    }
-
-    /// Sets the packet's priority among those that wait in a queueing discipline.
-    #[inline(always)]
-    pub fn set_priority(self, priority: u32) {
-        // SAFETY: see `len`; `priority` is writable at TC hooks.
-        unsafe { (*self.skb).priority = priority }
-    }
-
-    /// Adds to the sum over the packet that the NIC has made, where it has made one
-    /// (CHECKSUM_COMPLETE).
-    #[inline(always)]
-    pub fn add_to_sum(self, change: u32) {
-        // SAFETY: a helper on our own context; it fails where there is no sum.
-        unsafe { bpf_csum_update(self.skb, change) };
     }
 
     /// True where the kernel would send a packet that answers this question out of the device whose
@@ -132,19 +109,6 @@ impl Skb {
         is_way && question.ifindex == ifindex
     }
 
-    /// The packet's bytes, at least the first `wanted` of them in linear memory where the packet is
-    /// that long.
-    #[inline(always)]
-    pub fn frame(self, wanted: usize) -> Frame {
-        let frame = self.linear();
-        if frame.start + wanted <= frame.end || self.len() < wanted as u32 {
-            return frame;
-        }
-        // SAFETY: a helper on our own context. Where it fails the bounds checks fail after it.
-        unsafe { bpf_skb_pull_data(self.skb, wanted as u32) };
-        self.linear()
-    }
-
     #[inline(always)]
     fn linear(self) -> Frame {
         // SAFETY: see `len`.
@@ -155,10 +119,55 @@ impl Skb {
             }
         }
     }
+}
 
-    /// Cuts what stands behind `len` bytes off.
+impl Buffer for Skb {
     #[inline(always)]
-    pub fn trim(self, len: u32) -> Result<(), OutOfBounds> {
+    fn family(self) -> Option<IpVersion> {
+        const V4_TYPE: u32 = V4::ETHERTYPE.to_be() as u32;
+        const V6_TYPE: u32 = V6::ETHERTYPE.to_be() as u32;
+        // SAFETY: see `len`.
+        let (ethertype, is_tagged) =
+            unsafe { ((*self.skb).protocol, (*self.skb).vlan_present != 0) };
+        match ethertype {
+            _ if is_tagged => None,
+            V4_TYPE => Some(IpVersion::V4),
+            V6_TYPE => Some(IpVersion::V6),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn len(self) -> u32 {
+        // SAFETY: the kernel passes a valid context; it turns these reads into reads of the skb.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn gso_size(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn frame(self, wanted: usize) -> Frame {
+        let frame = self.linear();
+        if frame.start + wanted <= frame.end || self.len() < wanted as u32 {
+            return frame;
+        }
+        // SAFETY: a helper on our own context. Where it fails the bounds checks fail after it.
+        unsafe { bpf_skb_pull_data(self.skb, wanted as u32) };
+        self.linear()
+    }
+
+    #[inline(always)]
+    fn trim(self, len: u32) -> Result<(), OutOfBounds> {
         // SAFETY: a helper on our own context.
         match unsafe { bpf_skb_change_tail(self.skb, len, 0) } {
             0 => Ok(()),
@@ -166,14 +175,24 @@ impl Skb {
         }
     }
 
-    /// The MTU of a device, in bytes of the IP packet, and whether this packet fits it (a segment
-    /// train always does). `None`: there is no such device.
     #[inline(always)]
-    pub fn check_mtu(self, ifindex: u32) -> Option<(u32, bool)> {
+    fn check_mtu(self, ifindex: u32) -> Option<(u32, bool)> {
         let mut mtu = 0u32;
         // SAFETY: a helper on our own context; `mtu` outlives the call.
         let answer = unsafe { bpf_check_mtu(self.skb.cast(), ifindex, &mut mtu, 0, 0) };
         (answer >= 0).then_some((mtu, answer == 0))
+    }
+
+    #[inline(always)]
+    fn set_priority(self, priority: u32) {
+        // SAFETY: see `len`; `priority` is writable at TC hooks.
+        unsafe { (*self.skb).priority = priority }
+    }
+
+    #[inline(always)]
+    fn add_to_sum(self, change: u32) {
+        // SAFETY: a helper on our own context; it fails where there is no sum.
+        unsafe { bpf_csum_update(self.skb, change) };
     }
 }
 

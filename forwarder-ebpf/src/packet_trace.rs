@@ -15,7 +15,7 @@ use underpass_common::{
 use crate::{
     family::{Family, IpVersion, V4, V6},
     maps,
-    packet::{ETHERNET, Frame, Skb},
+    packet::{Buffer, ETHERNET, Frame},
     parse,
 };
 
@@ -33,9 +33,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// Tells of a packet and the number of its verdict, where it is to be traced.
 #[inline(always)]
-pub fn packet(skb: Skb, hook: Hook, verdict: u32) {
+pub fn packet<B: Buffer>(buffer: B, hook: Hook, verdict: u32) {
     if setting(&raw const PACKET_TRACE.is_on) != 0 {
-        line(skb, hook as u32, verdict);
+        line(buffer, hook as u32, verdict);
     }
 }
 
@@ -58,14 +58,14 @@ struct Headers {
 
 /// A function of its own: it has its own stack, and the verifier drops it as a whole.
 #[inline(never)]
-fn line(skb: Skb, hook: u32, verdict: u32) {
+fn line<B: Buffer>(buffer: B, hook: u32, verdict: u32) {
     if is_another(setting(&raw const PACKET_TRACE.hook), hook)
         || is_another(setting(&raw const PACKET_TRACE.verdict), verdict)
     {
         return;
     }
-    let frame = skb.frame(0);
-    let headers = match skb.family() {
+    let frame = buffer.frame(0);
+    let headers = match buffer.family() {
         Some(IpVersion::V4) => v4(&frame),
         Some(IpVersion::V6) => v6(&frame),
         None => None,
@@ -81,7 +81,7 @@ fn line(skb: Skb, hook: u32, verdict: u32) {
     if !is_wanted(&headers, pod_sends) || !has_line_left() {
         return;
     }
-    write(&record(skb, &headers, hook, verdict));
+    write(&record(buffer, &headers, hook, verdict));
 }
 
 /// Whether a filter's number, which is one more or 0 for any, is not this.
@@ -221,15 +221,15 @@ fn has_line_left() -> bool {
 }
 
 #[inline(always)]
-fn record(skb: Skb, headers: &Headers, hook: u32, verdict: u32) -> Record {
+fn record<B: Buffer>(buffer: B, headers: &Headers, hook: u32, verdict: u32) -> Record {
     let [src_low, src_high, dst_low, dst_high] = headers.ports.to_ne_bytes();
     Record {
         src: bytes(&headers.src),
         dst: bytes(&headers.dst),
         src_port: [src_low, src_high],
         dst_port: [dst_low, dst_high],
-        len: skb.len(),
-        ifindex: skb.ifindex(),
+        len: buffer.len(),
+        ifindex: buffer.ifindex(),
         hook: hook as u8,
         verdict: verdict as u8,
         protocol: headers.protocol,

@@ -9,7 +9,7 @@ use underpass_common::{
 
 use crate::{
     family::Family,
-    packet::{ETHERNET, Frame, MacBytes, OutOfBounds, Skb},
+    packet::{Buffer, ETHERNET, Frame, MacBytes, OutOfBounds},
     words::{Macs, Tuple},
 };
 
@@ -106,11 +106,11 @@ pub const ICMP_HEADER: usize = 8;
 
 /// Reads a packet into `place`; `Err` says why it is the kernel's.
 #[inline(always)]
-pub fn parse<F: Family>(
-    skb: Skb,
+pub fn parse<F: Family, B: Buffer>(
+    buffer: B,
     place: &mut MaybeUninit<Packet<F::Addr>>,
 ) -> Result<&Packet<F::Addr>, Verdict> {
-    read::<F>(skb, place)?;
+    read::<F, B>(buffer, place)?;
     // SAFETY: written where `read` answers Ok. Zeros for a start would cost a loop over its bytes.
     Ok(unsafe { place.assume_init_ref() })
 }
@@ -118,8 +118,11 @@ pub fn parse<F: Family>(
 /// A function of its own with its result in the caller's hands: what it has on the stack is given
 /// back.
 #[inline(never)]
-fn read<F: Family>(skb: Skb, place: &mut MaybeUninit<Packet<F::Addr>>) -> Result<(), Verdict> {
-    let frame = skb.frame(ETHERNET + F::HEADER + TCP_HEADER);
+fn read<F: Family, B: Buffer>(
+    buffer: B,
+    place: &mut MaybeUninit<Packet<F::Addr>>,
+) -> Result<(), Verdict> {
+    let frame = buffer.frame(ETHERNET + F::HEADER + TCP_HEADER);
     let macs = frame.bytes::<12>(0).map(MacBytes::load)?;
     // A bridge drops what comes from a group's MAC or from none: br_handle_frame() in the kernel's
     // net/bridge/br_input.c.
@@ -131,7 +134,7 @@ fn read<F: Family>(skb: Skb, place: &mut MaybeUninit<Packet<F::Addr>>) -> Result
     let frame_len = header.total_len + ETHERNET as u32;
     // A single packet may be padded. A train of segments never is, and to cut its end off would make
     // one packet of it, larger than the way out takes.
-    if frame_len > skb.len() || (frame_len < skb.len() && skb.gso_size() != 0) {
+    if frame_len > buffer.len() || (frame_len < buffer.len() && buffer.gso_size() != 0) {
         return Err(Verdict::Malformed);
     }
     let transport = transport::<F>(&frame, header.protocol)?;

@@ -3,7 +3,11 @@
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_peer};
 use underpass_common::{tag, verdict::Verdict};
 
-use crate::{packet::Skb, parse::Packet, words::WayOut};
+use crate::{
+    packet::{Buffer as _, Skb},
+    parse::Packet,
+    words::WayOut,
+};
 
 /// Tells whether the packet may leave there: the device is there and the packet, or each segment of
 /// a train, fits its MTU.

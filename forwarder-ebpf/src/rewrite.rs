@@ -2,7 +2,7 @@
 
 use crate::{
     family::Family,
-    packet::{ETHERNET, MacBytes, OutOfBounds, Skb},
+    packet::{Buffer, ETHERNET, MacBytes, OutOfBounds},
     parse::Packet,
     words::WayOut,
 };
@@ -19,19 +19,19 @@ impl From<OutOfBounds> for Lost {
 
 /// Makes the packet what the kernel would have sent.
 #[inline(always)]
-pub fn rewrite<F: Family>(
-    skb: Skb,
+pub fn rewrite<F: Family, B: Buffer>(
+    buffer: B,
     packet: &Packet<F::Addr>,
     way_out: &WayOut,
 ) -> Result<(), Lost> {
     // Short frames come padded to Ethernet's 60 bytes; the kernel's ip_rcv() cuts that off too.
-    if packet.frame_len < skb.len() {
-        skb.trim(packet.frame_len)?;
+    if packet.frame_len < buffer.len() {
+        buffer.trim(packet.frame_len)?;
     }
-    let frame = skb.frame(ETHERNET + F::HEADER);
+    let frame = buffer.frame(ETHERNET + F::HEADER);
     let macs: MacBytes = frame.bytes(0)?;
     macs.store(way_out.macs);
-    F::decrement_hops(skb, &frame)?;
-    F::set_priority(skb, &frame)?;
+    F::decrement_hops(buffer, &frame)?;
+    F::set_priority(buffer, &frame)?;
     Ok(())
 }

@@ -169,6 +169,37 @@ pub enum RoutesMode {
     Manage,
 }
 
+/// Who looks first at what comes in by the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IngressMode {
+    /// A TC program
+    #[default]
+    Tc,
+    /// An XDP program, which carries packets of confirmed flows into pods that take them (GRO is on at the pod's end
+    /// of its veth); TC has all the rest. Not all devices can, and some go down for a moment when it is attached
+    Xdp,
+}
+
+/// Where in the kernel XDP runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum XdpMode {
+    /// In the device's driver; where that has none, TC does the work
+    #[default]
+    Native,
+    /// Behind the driver, on any device: for trying
+    Generic,
+}
+
+/// What to do about GRO at the pods' end of their veths, without which XDP can hand them nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PodGro {
+    /// Leave it as it is: pods where it is off get their packets by TC
+    #[default]
+    Leave,
+    /// Switch it on, with --ingress xdp. Nobody switches it off again: it lives as long as the pod
+    Set,
+}
+
 /// What to do about `net.netfilter.nf_conntrack_tcp_be_liberal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BeLiberal {
@@ -240,6 +271,15 @@ pub struct AgentArgs {
     /// Who keeps the kernel's host-gw routes
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_ROUTES")]
     pub routes: RoutesMode,
+    /// Who looks first at what comes in by the uplink
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_INGRESS")]
+    pub ingress: IngressMode,
+    /// Where in the kernel XDP runs, with --ingress xdp
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_XDP_MODE")]
+    pub xdp_mode: XdpMode,
+    /// What to do about GRO at the pods' end of their veths, with --ingress xdp
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_POD_GRO")]
+    pub pod_gro: PodGro,
     /// What to do about net.netfilter.nf_conntrack_tcp_be_liberal
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_TCP_BE_LIBERAL")]
     pub tcp_be_liberal: BeLiberal,

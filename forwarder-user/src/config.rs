@@ -21,6 +21,18 @@ pub struct Config {
     pub offload: Offload,
     /// Who keeps the kernel's routes to the peers' podCIDRs.
     pub routes: RoutesMode,
+    /// Who looks first at what comes in by the uplink.
+    pub ingress: Ingress,
+}
+
+/// Who looks first at what comes in by the uplink (`--ingress`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ingress {
+    /// The TC program.
+    #[default]
+    Tc,
+    /// The XDP program, and TC after it.
+    Xdp,
 }
 
 /// How the uplink is found: the interface on the L2 segment that the nodes share.

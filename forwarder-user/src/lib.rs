@@ -19,6 +19,7 @@ pub mod conntrack;
 pub mod datapath;
 pub mod detach;
 pub mod diff;
+mod ethtool;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

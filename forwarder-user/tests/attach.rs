@@ -20,6 +20,7 @@ use underpass_common::verdict::{Hook, Verdict};
 
 const OPTIONS: LoadOptions = LoadOptions {
     max_flows: 1024,
+    xdp: false,
     packet_trace: Filter::OFF,
 };
 
@@ -77,7 +78,7 @@ impl Bed {
             let verdicts = loaded.maps.verdicts()?;
             let off = verdicts
                 .into_iter()
-                .filter(|(_, verdict, _)| *verdict == Verdict::Off);
+                .filter(|(hook, verdict, _)| !hook.is_xdp() && *verdict == Verdict::Off);
             Ok(off.map(|(hook, _, count)| (hook, count.packets)).collect())
         })
     }

@@ -50,7 +50,7 @@ fn every_contender_is_what_its_name_says() -> Result<()> {
             }
         }
     }
-    ensure!(results.agents.len() == 3, "{:?}", results.agents);
+    ensure!(results.agents.len() == 5, "{:?}", results.agents);
     let text = report::summary(&results);
     ensure!(
         text.contains("too few rounds"),

@@ -31,11 +31,16 @@ pub enum Contender {
     /// A stand-in for xdp-tools' xdp-forward, beside what `routes` has: TC programs that ask the FIB
     /// (`bpf_fib_lookup`) for every packet, and redirect it.
     FibHelper,
+    /// Underpass with `--ingress xdp`, beside what `routes` has. Its nodes' wires carry whole frames, as real ones do: a
+    /// checksum in each, none larger than the MTU. So it is compared with `underpass-whole` and not with the others.
+    UnderpassXdp,
+    /// Underpass with TC on wires and pods like those of `underpass-xdp`.
+    UnderpassWhole,
 }
 
 impl Contender {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Wire,
         Self::Node,
         Self::Routes,
@@ -47,6 +52,8 @@ impl Contender {
         Self::UnderpassClean,
         Self::UnderpassAlways,
         Self::FibHelper,
+        Self::UnderpassXdp,
+        Self::UnderpassWhole,
     ];
 
     /// The name on the command line and in the report.
@@ -62,6 +69,8 @@ impl Contender {
             Self::Underpass => "underpass",
             Self::UnderpassClean => "underpass-clean",
             Self::UnderpassAlways => "underpass-always",
+            Self::UnderpassXdp => "underpass-xdp",
+            Self::UnderpassWhole => "underpass-whole",
             Self::FibHelper => "fib-helper",
         }
     }
@@ -82,6 +91,12 @@ impl Contender {
             Self::UnderpassClean => "Underpass beside what routes has",
             Self::UnderpassAlways => {
                 "Underpass with --offload always, beside what routes-proxied has"
+            }
+            Self::UnderpassXdp => {
+                "Underpass with --ingress xdp, beside routes, with whole frames on the wire and GRO in the pods"
+            }
+            Self::UnderpassWhole => {
+                "Underpass with TC on wires and pods like those of underpass-xdp"
             }
             Self::FibHelper => {
                 "a stand-in for xdp-forward: TC programs that ask the FIB for every packet, beside routes"
@@ -107,11 +122,20 @@ impl Contender {
         )
     }
 
+    /// With frames on the nodes' wires that a NIC need not finish, and pods that join what they receive.
+    pub const fn has_whole_frames(self) -> bool {
+        matches!(self, Self::UnderpassXdp | Self::UnderpassWhole)
+    }
+
     /// With agents of Underpass.
     pub const fn has_agents(self) -> bool {
         matches!(
             self,
-            Self::Underpass | Self::UnderpassClean | Self::UnderpassAlways
+            Self::Underpass
+                | Self::UnderpassClean
+                | Self::UnderpassAlways
+                | Self::UnderpassXdp
+                | Self::UnderpassWhole
         )
     }
 }

@@ -27,6 +27,8 @@ pub struct Course<'a> {
     pub address: IpAddr,
     /// The port that the client addresses, and the port where the server listens; TCP and UDP.
     pub ports: Ports,
+    /// GRO stays on where segmentation offload is off: XDP hands nothing to pods without.
+    pub keeps_gro: bool,
 }
 
 /// How long and how fast, and on which CPUs.
@@ -68,7 +70,7 @@ pub fn run(trial: Trial, course: &Course, pace: &Pace) -> Result<Outcome> {
     let mut off = Vec::new();
     if !trial.offload {
         for host in [course.client, course.server] {
-            off.push(OffloadsOff::switch(host, INTERFACE)?);
+            off.push(OffloadsOff::switch(host, INTERFACE, course.keeps_gro)?);
         }
     }
     let seconds = pace.seconds.max(1);

@@ -20,13 +20,16 @@ pub(super) struct OffloadsOff<'a> {
 }
 
 impl<'a> OffloadsOff<'a> {
-    /// Switches off those that are on.
-    pub fn switch(host: &'a Host, interface: &'static str) -> Result<Self> {
+    /// Switches off those that are on; GRO, where it is not to be kept.
+    pub fn switch(host: &'a Host, interface: &'static str, keep_gro: bool) -> Result<Self> {
         let shown = host.run(&["ethtool", "-k", interface])?;
         let off = Self {
             host,
             interface,
-            were_on: that_are_on(&shown),
+            were_on: that_are_on(&shown)
+                .into_iter()
+                .filter(|name| !(keep_gro && *name == "gro"))
+                .collect(),
         };
         // From here on they are put back, whatever happens.
         off.set("off")?;

@@ -101,6 +101,7 @@ impl Stage {
             server,
             address,
             ports,
+            keeps_gro: contender.has_whole_frames(),
         })
     }
 
@@ -108,6 +109,7 @@ impl Stage {
     pub fn prove(&self, contender: Contender) -> Result<()> {
         let stand = self.stand(contender)?;
         let prove = || match contender {
+            Contender::UnderpassXdp => stand.prove_xdp(),
             _ if contender.has_agents() => stand.prove_fast(),
             Contender::FibHelper => stand.prove_redirected(),
             Contender::Vxlan => stand.prove_by_device(vxlan::DEVICE, "tx"),
@@ -174,6 +176,32 @@ impl Stand {
         Counted::read(&self.lab)?.at_least(FAST)
     }
 
+    /// Nearly all packets into the pods are carried by XDP.
+    fn prove_xdp(&self) -> Result<()> {
+        self.prove_fast()?;
+        let (mut by_xdp, mut by_tc) = (0, 0);
+        for node in self.lab.nodes() {
+            let status = self.lab.underpass_json(node, &["status"])?;
+            let verdicts = status["verdicts"]
+                .as_array()
+                .context("status has no verdicts")?;
+            for count in verdicts.iter().filter(|count| count["verdict"] == "fast") {
+                let packets = count["packets"].as_u64().unwrap_or_default();
+                match count["hook"].as_str() {
+                    Some("from_wire_xdp") => by_xdp += packets,
+                    Some("from_wire") => by_tc += packets,
+                    _ => {}
+                }
+            }
+        }
+        let share = by_xdp as f64 / (by_xdp + by_tc).max(1) as f64;
+        ensure!(
+            share >= FAST,
+            "XDP has carried {by_xdp} packets and TC {by_tc} in its place"
+        );
+        Ok(())
+    }
+
     /// The programs of `fib-helper` have redirected nearly all that came in by the uplinks, and as much that went out.
     fn prove_redirected(&self) -> Result<()> {
         let redirected = self.fib_helper.as_ref().map_or(0, FibHelper::packets);
@@ -232,7 +260,9 @@ fn packets(node: &Node, device: &str, direction: &str) -> Result<u64> {
 fn lab(contender: Contender, underpass: &Path) -> Result<Lab> {
     let builder = Lab::builder()
         .name(&format!("{contender}-{}", std::process::id()))
-        .underpass(underpass);
+        .underpass(underpass)
+        .whole_frames(contender.has_whole_frames())
+        .pod_gro(contender.has_whole_frames());
     let backend = match contender {
         Contender::RoutesProxiedNft => Backend::Nftables,
         _ => Backend::Iptables,
@@ -252,6 +282,7 @@ fn lab(contender: Contender, underpass: &Path) -> Result<Lab> {
 fn start_agents(lab: &Lab, contender: Contender) -> Result<Vec<AgentProcess>> {
     let options = match contender {
         Contender::UnderpassAlways => AgentOptions::default().offload("always"),
+        Contender::UnderpassXdp => AgentOptions::default().args(["--ingress", "xdp"]),
         _ => AgentOptions::default(),
     };
     lab.start_agents(&options, READY)

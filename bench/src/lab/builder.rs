@@ -28,6 +28,8 @@ pub struct LabBuilder {
     flannel: bool,
     kube_proxy: Option<Backend>,
     underpass: Option<PathBuf>,
+    whole_frames: bool,
+    pod_gro: bool,
     wiring: Wiring,
 }
 
@@ -44,6 +46,8 @@ impl Default for LabBuilder {
             flannel: false,
             kube_proxy: None,
             underpass: None,
+            whole_frames: false,
+            pod_gro: false,
             wiring: Wiring {
                 mtu: 1500,
                 routed_pods: false,
@@ -142,6 +146,21 @@ impl LabBuilder {
         self
     }
 
+    /// With frames on the nodes' wires as they are on a real one: each with its checksum, and none larger than the
+    /// MTU. Otherwise a veth hands over what a NIC would still have had to do.
+    #[must_use]
+    pub fn whole_frames(mut self, on: bool) -> Self {
+        self.whole_frames = on;
+        self
+    }
+
+    /// With GRO at the pods' end of their veths, by which they take frames from XDP.
+    #[must_use]
+    pub fn pod_gro(mut self, on: bool) -> Self {
+        self.pod_gro = on;
+        self
+    }
+
     /// With the program `underpass` for [`Lab::start_agent`] and [`Lab::underpass`].
     #[must_use]
     pub fn underpass(mut self, binary: impl Into<PathBuf>) -> Self {
@@ -224,6 +243,9 @@ impl LabBuilder {
         }
         for (pod, plan) in &pods {
             pod.ip(&lab.wiring.pod(plan, pod.families()))?;
+            if self.pod_gro {
+                pod.run(&["ethtool", "-K", pod.interface(), "gro", "on"])?;
+            }
         }
         for (pod, plan) in pods {
             lab.nodes[plan.node - 1].pods.push(pod);
@@ -259,6 +281,9 @@ impl LabBuilder {
                 .pod_at_node(plan, pod.families(), pod.namespace());
         }
         node.ip(&wires)?;
+        if self.whole_frames {
+            node.run(&["ethtool", "-K", node.uplink(), "tx", "off"])?;
+        }
         if self.flannel {
             rules::flannel::apply(node, lab.backend)?;
         }

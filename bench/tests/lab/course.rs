@@ -46,6 +46,7 @@ fn between_pods(lab: &Lab) -> Course<'_> {
         server,
         address: lab.pod(2, 1).address(),
         ports: Ports::same(5201),
+        keeps_gro: false,
     }
 }
 

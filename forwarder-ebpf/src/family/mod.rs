@@ -12,7 +12,7 @@ use underpass_common::{
 };
 
 use crate::{
-    packet::{Frame, OutOfBounds, Skb},
+    packet::{Buffer, Frame, OutOfBounds},
     parse::Names,
     words::{Key, Tuple, WayOut},
 };
@@ -55,7 +55,7 @@ impl<A> Header<A> {
 
 /// An address family: its header and its maps.
 pub trait Family {
-    type Addr: Address + Default;
+    type Addr: Address + Default + AsRef<[u32]>;
     /// EtherType.
     const ETHERTYPE: u16;
     /// Length of the IP header; longer ones are the kernel's.
@@ -73,9 +73,9 @@ pub trait Family {
     /// True for the ICMP types that report an error and quote the packet it is about.
     fn is_error(icmp_type: u8) -> bool;
     /// Takes one off the TTL or hop limit, and does what checksums need.
-    fn decrement_hops(skb: Skb, frame: &Frame) -> Result<(), OutOfBounds>;
+    fn decrement_hops<B: Buffer>(buffer: B, frame: &Frame) -> Result<(), OutOfBounds>;
     /// Sets the packet's priority as the kernel's forwarding does.
-    fn set_priority(skb: Skb, frame: &Frame) -> Result<(), OutOfBounds>;
+    fn set_priority<B: Buffer>(buffer: B, frame: &Frame) -> Result<(), OutOfBounds>;
     /// False for the addresses that no packet from elsewhere may come from.
     fn may_be_source(address: &Self::Addr) -> bool;
     /// The kernel's question for the way to `dst` of a packet from `src`.

@@ -12,7 +12,7 @@ use underpass_common::{
 use super::{Family, Header, blocks, is_in, tables, words};
 use crate::{
     maps,
-    packet::{Bytes, ETHERNET, Frame, OutOfBounds, Skb, fib_question},
+    packet::{Buffer, Bytes, ETHERNET, Frame, OutOfBounds, fib_question},
     words::{Key, WayOut},
 };
 
@@ -88,7 +88,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn decrement_hops(_: Skb, frame: &Frame) -> Result<(), OutOfBounds> {
+    fn decrement_hops<B: Buffer>(_: B, frame: &Frame) -> Result<(), OutOfBounds> {
         let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
         let ttl = header.load_u8::<TTL>();
         header.store_u8::<TTL>(ttl.wrapping_sub(1));
@@ -101,13 +101,13 @@ impl Family for V4 {
 
     /// `rt_tos2priority()` of the kernel's `include/net/route.h`, as `ip_forward()` has it.
     #[inline(always)]
-    fn set_priority(skb: Skb, frame: &Frame) -> Result<(), OutOfBounds> {
+    fn set_priority<B: Buffer>(buffer: B, frame: &Frame) -> Result<(), OutOfBounds> {
         /// `ip_tos2prio` of `net/ipv4/route.c`, a hexadecimal digit for each class from the last to
         /// the first: interactive bulk 4, interactive 6, bulk 2, best effort 0.
         const PRIORITIES: u32 = 0x4620;
         let tos = frame.bytes::<{ Self::HEADER }>(ETHERNET)?.load_u8::<TOS>();
         let class = u32::from(tos >> 3 & 3);
-        skb.set_priority(PRIORITIES >> (4 * class) & 0xf);
+        buffer.set_priority(PRIORITIES >> (4 * class) & 0xf);
         Ok(())
     }
 

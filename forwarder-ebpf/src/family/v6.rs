@@ -11,7 +11,7 @@ use underpass_common::{
 use super::{Family, Header, blocks, is_in, tables, words};
 use crate::{
     maps,
-    packet::{Bytes, ETHERNET, Frame, OutOfBounds, Skb, fib_question},
+    packet::{Buffer, Bytes, ETHERNET, Frame, OutOfBounds, fib_question},
     words::{Key, WayOut},
 };
 
@@ -96,19 +96,19 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn decrement_hops(skb: Skb, frame: &Frame) -> Result<(), OutOfBounds> {
+    fn decrement_hops<B: Buffer>(buffer: B, frame: &Frame) -> Result<(), OutOfBounds> {
         let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
         let hops = header.load_u8::<HOP_LIMIT>();
         header.store_u8::<HOP_LIMIT>(hops.wrapping_sub(1));
         // No checksum of the header's own makes up for it: where the NIC has summed the packet up
         // (CHECKSUM_COMPLETE) the sum must follow, or the receiver finds it wrong.
-        skb.add_to_sum(!u32::from(1u16.to_be()));
+        buffer.add_to_sum(!u32::from(1u16.to_be()));
         Ok(())
     }
 
     /// `ip6_forward()` leaves it alone.
     #[inline(always)]
-    fn set_priority(_: Skb, _: &Frame) -> Result<(), OutOfBounds> {
+    fn set_priority<B: Buffer>(_: B, _: &Frame) -> Result<(), OutOfBounds> {
         Ok(())
     }
 

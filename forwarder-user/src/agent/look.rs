@@ -5,8 +5,14 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Agent;
+use crate::config::Ingress;
+use crate::plan::Plan;
 use crate::sysctl;
 use crate::world::kernel::LinkKind;
+use crate::world::netlink::xdp_targets;
+
+/// The name of that, in the log.
+const ONLOOKERS: &str = "asking for the programs of others on the uplink";
 
 impl Agent {
     /// Notes that the source is still there, where it gives a sign of life.
@@ -38,6 +44,66 @@ impl Agent {
             self.mark_due(Duration::ZERO);
         }
         self.known_endpoints = endpoints;
+    }
+
+    /// Has XDP go on, and finds out which pods take what it hands them: the kernel tells nobody who does not ask.
+    pub(super) fn look_at_xdp(&mut self) {
+        if self.config.ingress != Ingress::Xdp {
+            return;
+        }
+        let renewed = self.applier.renew_xdp_lease();
+        self.reporter.tried("letting XDP go on", renewed);
+        let targets = self
+            .reporter
+            .tried("asking which pods take frames from XDP", xdp_targets());
+        // Not told: nobody.
+        let targets = targets.unwrap_or_default();
+        if targets != self.world.kernel.xdp_targets {
+            self.world.kernel.xdp_targets = targets;
+            self.mark_due(Duration::ZERO);
+        }
+    }
+
+    /// Looks whether programs of others have come to the uplink, or gone from it: not all of that is told by events.
+    pub(super) async fn look_for_onlookers(&mut self) {
+        let uplink = self.reporter.uplink();
+        if self.config.ingress == Ingress::Xdp
+            && uplink != 0
+            && let Some(found) = self.onlookers(uplink).await
+            && found != self.world.kernel.onlookers
+        {
+            self.mark_due(Duration::ZERO);
+        }
+    }
+
+    /// Programs of others on what comes in by the uplink, which would not see what XDP carries. True where there are
+    /// others than before.
+    pub(super) async fn look_at_onlookers(&mut self, plan: &Plan) -> bool {
+        let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
+        if self.config.ingress != Ingress::Xdp || uplink == 0 {
+            return false;
+        }
+        let Some(found) = self.onlookers(uplink).await else {
+            return false;
+        };
+        let is_new = found != self.world.kernel.onlookers;
+        self.world.kernel.onlookers = found;
+        is_new
+    }
+
+    async fn onlookers(&mut self, uplink: u32) -> Option<Vec<String>> {
+        let programs = self.applier.onlookers(uplink);
+        let filters = self.netlink.filters(uplink, true).await;
+        let found = programs.and_then(|mut found| {
+            let others = filters?;
+            let others = others.iter().filter(|filter| !self.applier.is_ours(filter));
+            found.extend(others.map(|filter| {
+                let name = filter.name.as_deref().unwrap_or(&filter.kind);
+                format!("filter {name}")
+            }));
+            Ok(found)
+        });
+        self.reporter.tried(ONLOOKERS, found)
     }
 
     /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that

@@ -12,6 +12,7 @@ mod limits;
 mod look;
 mod paces;
 mod peers;
+mod pod_gro;
 mod report;
 mod trace;
 
@@ -32,22 +33,23 @@ use crate::apply::Applier;
 use crate::capabilities;
 use crate::cli::LogFormat;
 use crate::clock::unix_now;
-use crate::config::{Config, UplinkChoice};
+use crate::config::{Config, Ingress, UplinkChoice};
 use crate::datapath::attach::Mechanism;
 use crate::datapath::pins::AgentLock;
-use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, load};
+use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, XdpMode, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::packet_trace::{self, PacketFilter, Tracer};
 use crate::plan::plan;
 use crate::stop;
-use crate::world::World;
-use crate::world::netlink::{Event, Events, Netlink};
+use crate::world::netlink::{Event, Events, Netlink, XdpNews};
 use crate::world::source::{Choice, Source};
+use crate::world::{Kernel, World};
 use liberal::BeLiberal;
 use limits::NeighbourLimits;
 use paces::Paces;
 use peers::PeerTeller;
+use pod_gro::PodGro;
 use report::Reporter;
 
 /// How often the kernel's state is read whole, should an event have been missed.
@@ -75,6 +77,10 @@ pub struct AgentOptions {
     pub set_be_liberal: bool,
     /// Raise the limits of the kernel's neighbour tables where the peers do not fit.
     pub raise_neighbour_limits: bool,
+    /// Where XDP runs, if it is asked for.
+    pub xdp_mode: XdpMode,
+    /// Switch GRO on at the pods' end of their veths.
+    pub set_pod_gro: bool,
     /// Serve health and metrics here.
     pub listen: Option<SocketAddr>,
     /// Tell of these packets in the log.
@@ -95,6 +101,8 @@ pub struct Agent {
     peers: PeerTeller,
     liberal: BeLiberal,
     limits: NeighbourLimits,
+    pod_gro: PodGro,
+    xdp_news: XdpNews,
     /// Writes Events, where there is an API to write them to.
     announcer: Option<Announcer>,
     health: Arc<Health>,
@@ -139,6 +147,7 @@ impl Agent {
             &pins,
             LoadOptions {
                 max_flows: options.max_flows,
+                xdp: config.ingress == Ingress::Xdp,
                 packet_trace: filter.map_or(Filter::OFF, PacketFilter::to_programs),
             },
         )?;
@@ -157,10 +166,22 @@ impl Agent {
         if let Some(address) = options.listen {
             metrics::serve(address, pins.clone(), Arc::clone(&health)).await?;
         }
-        let reporter = Reporter::new(&config, source.kind(), unix_now(), before.routing_digest);
+        let reporter = Reporter::new(
+            &config,
+            options.xdp_mode,
+            source.kind(),
+            unix_now(),
+            before.routing_digest,
+        );
         let liberal = BeLiberal::new(options.set_be_liberal, pins.was_strict());
         let limits = NeighbourLimits::new(options.raise_neighbour_limits, pins.neighbour_limits());
-        let attachments = Attachments::new(pins, Mechanism::of_this_kernel());
+        let pod_gro = PodGro::new(options.set_pod_gro && config.ingress == Ingress::Xdp);
+        let xdp_news = match config.ingress {
+            Ingress::Tc => XdpNews::none(),
+            Ingress::Xdp => XdpNews::subscribe()?,
+        };
+        let attachments =
+            Attachments::new(pins, Mechanism::of_this_kernel()).xdp_mode(options.xdp_mode);
         let applier = Applier::new(loaded, attachments, &config)?;
         info!(
             node = config.node_name,
@@ -182,6 +203,8 @@ impl Agent {
             peers: PeerTeller::default(),
             liberal,
             limits,
+            pod_gro,
+            xdp_news,
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
@@ -205,17 +228,24 @@ impl Agent {
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut endpoints = interval(ENDPOINTS);
         endpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.look_at_xdp();
         self.read_nodes().await;
         loop {
             tokio::select! {
                 () = &mut told_to_stop => break,
                 events = self.events.next() => self.absorb(events?).await,
                 () = self.source.changed() => self.read_nodes().await,
+                told = self.xdp_news.next() => {
+                    self.reporter.tried("hearing which pods take frames from XDP", told);
+                    self.look_at_xdp();
+                }
                 _ = resync.tick() => self.resync().await,
                 _ = endpoints.tick() => {
                     self.look_at_endpoints();
                     self.look_at_mtus();
                     self.look_at_source();
+                    self.look_at_xdp();
+                    self.look_for_onlookers().await;
                     self.tell_left_out();
                 }
                 () = at(self.due) => self.reconcile().await,
@@ -249,7 +279,12 @@ impl Agent {
         let Some(kernel) = self.reporter.tried(READING, read) else {
             return self.resync_soon();
         };
-        self.world.kernel = kernel;
+        let before = std::mem::take(&mut self.world.kernel);
+        self.world.kernel = Kernel {
+            xdp_targets: before.xdp_targets,
+            onlookers: before.onlookers,
+            ..kernel
+        };
         self.needs_resync = false;
         self.health.kernel_read(unix_now());
         self.applier.forget_what_was_written();
@@ -284,9 +319,13 @@ impl Agent {
         }
         let began = Instant::now();
         self.resolve_uplink().await;
-        let Some(plan) = plan(&self.config, &self.world) else {
+        let Some(mut planned) = plan(&self.config, &self.world) else {
             return self.write_record();
         };
+        if self.look_at_onlookers(&planned).await {
+            planned = plan(&self.config, &self.world).unwrap_or(planned);
+        }
+        let plan = planned;
         self.reporter.tell_problems(&plan.problems);
         self.limits.keep(&plan);
         if let Some(announcer) = &self.announcer {
@@ -312,6 +351,11 @@ impl Agent {
             }
         }
         self.liberal.keep();
+        if self.pod_gro.keep(&plan, &self.world.kernel) {
+            self.look_at_xdp();
+        }
+        let no_xdp = plan.no_xdp.as_deref();
+        self.reporter.xdp(no_xdp.or(self.applier.xdp_refused()));
         let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
         self.reporter.planned(uplink, plan.routing_digest);
         self.write_record();

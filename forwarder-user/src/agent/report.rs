@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
-use underpass_common::agent::{Agent as Record, NodesSource};
+use underpass_common::agent::{Agent as Record, Ingress, NodesSource};
 
-use crate::config::{Config, RoutesMode};
+use crate::config::{self, Config, RoutesMode};
+use crate::datapath::XdpMode;
 use crate::plan::Problem;
 
 /// Tells what is new, and keeps quiet about what has been told.
@@ -22,10 +23,16 @@ impl Reporter {
     /// A reporter of an agent that starts now.
     pub fn new(
         config: &Config,
+        xdp_mode: XdpMode,
         source: NodesSource,
         started_unix_s: u64,
         routing_digest: u64,
     ) -> Self {
+        let ingress = match (config.ingress, xdp_mode) {
+            (config::Ingress::Tc, _) => Ingress::Tc,
+            (config::Ingress::Xdp, XdpMode::Native) => Ingress::XdpNative,
+            (config::Ingress::Xdp, XdpMode::Generic) => Ingress::XdpGeneric,
+        };
         let mut node_name = [0; 256];
         put_text(&mut node_name, &config.node_name);
         Self {
@@ -38,8 +45,11 @@ impl Reporter {
                 manages_routes: u8::from(config.routes == RoutesMode::Manage),
                 nodes_source: source as u8,
                 version: version(),
+                ingress: ingress as u8,
+                _pad: [0; 7],
                 node_name,
                 nodes_error: [0; 512],
+                xdp_error: [0; 256],
             },
             nodes_error: None,
             node_warnings: BTreeSet::new(),
@@ -113,6 +123,16 @@ impl Reporter {
             None => {}
         }
         outcome.ok()
+    }
+
+    /// XDP is where it should be, or not, for this reason.
+    pub fn xdp(&mut self, refused: Option<&str>) {
+        let outcome = refused.map_or(Ok(()), |why| {
+            Err(anyhow::anyhow!("{why}; TC does its work"))
+        });
+        self.tried("XDP", outcome);
+        self.record.xdp_error = [0; 256];
+        put_text(&mut self.record.xdp_error, refused.unwrap_or(""));
     }
 
     /// Interface index of the uplink in the newest record; 0: none.

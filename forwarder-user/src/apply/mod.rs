@@ -4,6 +4,7 @@ mod failures;
 mod kernel;
 mod tables;
 pub(crate) mod tell;
+mod xdp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use tracing::info;
+use underpass_common::addr::Mac;
 use underpass_common::agent::Agent as Record;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::pod::PodState;
@@ -38,6 +40,12 @@ pub struct Applier {
     current: BTreeSet<Attachment>,
     /// What the maps hold that only we write; `None`: to be read.
     written: Option<Actual>,
+    /// The XDP program could not be loaded, and why.
+    no_xdp: Option<String>,
+    /// Why XDP is not on the uplink, where it should be.
+    xdp_refused: Option<String>,
+    /// The uplink's MAC, where XDP may carry packets.
+    leased: Option<Mac>,
 }
 
 impl Applier {
@@ -54,6 +62,9 @@ impl Applier {
             offload: config.offload,
             current: BTreeSet::new(),
             written: None,
+            no_xdp: loaded.xdp_refused,
+            xdp_refused: None,
+            leased: None,
         })
     }
 
@@ -108,6 +119,8 @@ impl Applier {
         actual.own_pod_cidrs = plan::pod_cidrs_of(&self.maps.settings()?);
         actual.endpoints = self.maps.endpoints()?;
         actual.attached = self.attachments.attached()?;
+        // The kernel takes out veths that go.
+        actual.xdp_pods = self.maps.xdp_pods()?;
         self.current.retain(|one| actual.attached.contains(one));
         actual.outdated = &actual.attached - &self.current;
 
@@ -119,10 +132,13 @@ impl Applier {
             self.doubt_confirmations();
         }
         let mut failures = Failures::default();
+        self.lease_xdp(plan, &mut failures);
+        self.remove_xdp_pods(&changes, &mut failures);
         self.write_pods(&changes, &mut failures);
         self.write_trie(&changes, &mut failures);
         self.write_settings(&changes, plan)?;
         self.change_hooks(&changes, kernel, &mut failures);
+        self.add_xdp_pods(&changes, &mut failures);
         kernel::change(netlink, &changes, &mut failures).await;
         self.write_peers(&changes, &mut failures);
         failures.into_result()?;
@@ -185,8 +201,13 @@ impl Applier {
         }
         tell("detached", &detached);
         let mut attached = Vec::new();
+        self.xdp_refused = None;
         for attachment in &changes.attach {
             let (hook, ifindex) = *attachment;
+            if hook.is_xdp() {
+                attached.extend(self.attach_xdp(ifindex, name(&ifindex)));
+                continue;
+            }
             let done = name(&ifindex)
                 .with_context(|| format!("the device with index {ifindex} is gone"))
                 .and_then(|name| {

@@ -1,4 +1,4 @@
-//! Programs on devices: TCX links from Linux 6.6 on, filters of a clsact qdisc before.
+//! Programs on devices: TCX links from Linux 6.6 on, filters of a clsact qdisc before; and XDP links.
 //!
 //! What is attached is read from the kernel each time, never remembered: a device that went and came
 //! again under the same index has none of our links, whatever its pin is called.
@@ -20,7 +20,7 @@ use underpass_common::verdict::Hook;
 
 use super::link_info::Place;
 use super::load::program;
-use super::{Pins, clsact, filter, link_info, pins};
+use super::{Pins, XdpMode, clsact, express, filter, link_info, pins, query};
 
 /// How programs are attached on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Mechanism {
 pub struct Attachments {
     pins: Pins,
     mechanism: Mechanism,
+    xdp_mode: XdpMode,
 }
 
 /// A device by index and by name: aya wants the name, and a name can have moved to another device.
@@ -60,7 +61,18 @@ pub struct Device<'a> {
 impl Attachments {
     /// Works on the pins of one node.
     pub fn new(pins: Pins, mechanism: Mechanism) -> Self {
-        Self { pins, mechanism }
+        Self {
+            pins,
+            mechanism,
+            xdp_mode: XdpMode::default(),
+        }
+    }
+
+    /// XDP in this mode.
+    #[must_use]
+    pub fn xdp_mode(mut self, mode: XdpMode) -> Self {
+        self.xdp_mode = mode;
+        self
     }
 
     /// What is attached now. Pins whose device is gone are removed on the way.
@@ -98,6 +110,9 @@ impl Attachments {
     fn is_alive(&self, hook: Hook, ifindex: u32) -> Result<bool> {
         let pin = self.pins.link(hook, ifindex);
         match self.mechanism {
+            _ if hook.is_xdp() => link_info::xdp_device(&pin)
+                .map(|device| device == Some(ifindex))
+                .with_context(|| format!("cannot look at the link {}", pin.display())),
             Mechanism::Tcx => is_at(&pin, hook, ifindex)
                 .with_context(|| format!("cannot look at the link {}", pin.display())),
             Mechanism::Clsact => filter::is_there(hook, ifindex)
@@ -128,12 +143,15 @@ impl Attachments {
     /// # Errors
     /// Where the device is gone or the kernel refuses.
     pub fn attach(&self, ebpf: &mut Ebpf, hook: Hook, device: Device<'_>) -> Result<()> {
-        let program = program(ebpf, hook)?;
-        match self.mechanism {
-            Mechanism::Tcx => self.attach_tcx(program, hook, device),
-            Mechanism::Clsact => self.attach_clsact(program, hook, device),
-        }
-        .with_context(|| format!("cannot attach {} to {}", hook.name(), device.name))
+        let attached = match self.mechanism {
+            _ if hook.is_xdp() => {
+                let pin = self.pins.link(hook, device.ifindex);
+                express::attach(ebpf, device.ifindex, &pin, self.xdp_mode)
+            }
+            Mechanism::Tcx => self.attach_tcx(program(ebpf, hook)?, hook, device),
+            Mechanism::Clsact => self.attach_clsact(program(ebpf, hook)?, hook, device),
+        };
+        attached.with_context(|| format!("cannot attach {} to {}", hook.name(), device.name))
     }
 
     fn attach_tcx(
@@ -190,19 +208,49 @@ impl Attachments {
         }
     }
 
+    /// TCX programs of others on what comes in by a device, by name. None where there is no TCX.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn onlookers(&self, ifindex: u32) -> Result<Vec<String>> {
+        if self.mechanism != Mechanism::Tcx {
+            return Ok(Vec::new());
+        }
+        let hook = Hook::FromWire;
+        let ours = link_info::id(&self.pins.link(hook, ifindex)).ok().flatten();
+        let attached = match query::tcx(hook, ifindex) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Vec::new()),
+            attached => attached.context("cannot ask for the TCX programs on the uplink")?,
+        };
+        let others = attached.iter().filter(|one| Some(one.link) != ours);
+        let name = |one: &query::Attached| {
+            query::program_name(one.program).unwrap_or_else(|| format!("program {}", one.program))
+        };
+        Ok(others.map(name).collect())
+    }
+
+    /// Whether a filter with this kind and priority is ours.
+    pub fn is_ours(&self, kind: &str, priority: u16) -> bool {
+        self.mechanism == Mechanism::Clsact && kind == "bpf" && priority == filter::FILTER_PRIORITY
+    }
+
     /// Detaches the program of a hook; none there is as good.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn detach(&self, hook: Hook, ifindex: u32) -> Result<()> {
         let pin = self.pins.link(hook, ifindex);
-        let is_filter = self.mechanism == Mechanism::Clsact && pin.exists();
+        if hook.is_xdp() {
+            return express::detach(&pin);
+        }
+        let is_of_clsact = self.mechanism == Mechanism::Clsact;
+        let is_filter = is_of_clsact && pin.exists();
         if is_filter && let Some(name) = interface_name(ifindex) {
             filter::take_out(hook, &name)
                 .with_context(|| format!("cannot detach {} from {name}", hook.name()))?;
         }
         pins::remove_file(&pin)?;
-        if self.mechanism == Mechanism::Clsact && !self.has_filter(ifindex) {
+        if is_of_clsact && !self.has_filter(ifindex) {
             clsact::release(&self.pins, ifindex)?;
         }
         Ok(())
@@ -210,7 +258,7 @@ impl Attachments {
 
     /// Whether a filter of ours is, or was, on that device.
     fn has_filter(&self, ifindex: u32) -> bool {
-        let mut hooks = Hook::ALL.iter();
+        let mut hooks = Hook::TC.iter();
         hooks.any(|hook| self.pins.link(*hook, ifindex).exists())
     }
 
@@ -312,6 +360,7 @@ mod tests {
     fn a_pin_names_hook_and_device() {
         assert_eq!(parse_pin("from_pod-12"), Some((Hook::FromPod, 12)));
         assert_eq!(parse_pin("to_wire-2"), Some((Hook::ToWire, 2)));
+        assert_eq!(parse_pin("from_wire_xdp-2"), Some((Hook::FromWireXdp, 2)));
         for not_ours in ["from_pod", "from_pod-", "from_pod-x", "elsewhere-3", "-3"] {
             assert_eq!(parse_pin(not_ours), None, "{not_ours}");
         }

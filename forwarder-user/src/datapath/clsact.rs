@@ -130,10 +130,10 @@ fn remove(index: i32) -> Result<()> {
 
 /// Asks the kernel, in the namespace of this thread: with how many messages that are meant it answers. None, where
 /// what was asked about is gone.
-fn ask(
+pub(super) fn ask(
     message: RouteNetlinkMessage,
     flags: u16,
-    is_meant: impl Fn(&RouteNetlinkMessage) -> bool,
+    mut is_meant: impl FnMut(&RouteNetlinkMessage) -> bool,
 ) -> Result<usize> {
     let mut request = NetlinkMessage::from(message);
     request.header.flags = flags;

@@ -1,5 +1,5 @@
-//! What the kernel says of a pinned TCX link: the device it is attached to and on which side, which aya does
-//! not tell.
+//! What the kernel says of a pinned TCX or XDP link: the device it is attached to and on which side, which
+//! aya does not tell.
 
 use std::fs;
 use std::io;
@@ -39,6 +39,23 @@ pub fn tcx_place(pin: &Path) -> io::Result<Option<Place>> {
         ifindex,
         is_ingress,
     }))
+}
+
+/// Interface index of the device where a pinned XDP link is attached. `None`: the device is gone, or the pin is
+/// not an XDP link.
+///
+/// # Errors
+/// As [`tcx_place`].
+pub fn xdp_device(pin: &Path) -> io::Result<Option<u32>> {
+    let Some(info) = info(pin)? else {
+        return Ok(None);
+    };
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        return Ok(None);
+    }
+    // SAFETY: the type says which member is set.
+    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok((ifindex != 0).then_some(ifindex))
 }
 
 /// The kernel's number of a pinned link. `None`: the pin is not a link.

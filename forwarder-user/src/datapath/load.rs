@@ -4,15 +4,16 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::maps::{Array, Map, MapData, MapInfo, MapType};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya_obj::generated::BPF_F_RDONLY_PROG;
 use underpass_common::map_names;
 use underpass_common::packet_trace::Filter;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
 
-use super::{Maps, Pins, pins};
+use super::{Maps, Pins, express, pins};
 
 /// The BPF object, as the build script made it.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass.o"));
@@ -33,6 +34,8 @@ pub struct LoadOptions {
     /// Entries of the flow table of each family. The kernel evicts the least recently used flow of a full one, and
     /// an evicted flow goes by the kernel until it is confirmed again.
     pub max_flows: u32,
+    /// Load the XDP program, too.
+    pub xdp: bool,
     /// Which packets the programs tell of.
     pub packet_trace: Filter,
 }
@@ -41,6 +44,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             max_flows: 65_536,
+            xdp: false,
             packet_trace: Filter::OFF,
         }
     }
@@ -52,6 +56,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// The maps, pinned.
     pub maps: Maps,
+    /// Why the XDP program that was asked for is not there.
+    pub xdp_refused: Option<String>,
     /// Why maps that were pinned before could not be kept; `None`: there were none, or they were.
     pub started_afresh: Option<String>,
 }
@@ -108,7 +114,7 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
     let mut ebpf = loader
         .load(OBJECT)
         .context("the kernel does not take the BPF maps")?;
-    for hook in Hook::ALL {
+    for hook in Hook::TC {
         let program = program(&mut ebpf, hook)?;
         program
             .load()
@@ -119,15 +125,36 @@ pub fn load(pins: &Pins, options: LoadOptions) -> Result<Loaded> {
             .pin(&path)
             .with_context(|| format!("cannot pin the program at {}", path.display()))?;
     }
+    let xdp_refused = match options.xdp {
+        true => load_xdp(&mut ebpf, pins).err(),
+        false => {
+            pins::remove_file(&pins.program(Hook::FromWireXdp))?;
+            None
+        }
+    };
     let maps = Maps::open(pins)?;
     Ok(Loaded {
         ebpf,
         maps,
+        xdp_refused: xdp_refused.map(|error| format!("{error:#}")),
         started_afresh,
     })
 }
 
-/// The program of a hook.
+/// Kernels that can do without it do: XDP with frames in several buffers is younger than all the rest.
+fn load_xdp(ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
+    let path = pins.program(Hook::FromWireXdp);
+    pins::remove_file(&path)?;
+    let program = express::program(ebpf)?;
+    program
+        .load()
+        .context("the kernel does not take the XDP program (Linux 5.18 brought what it needs)")?;
+    program
+        .pin(&path)
+        .with_context(|| format!("cannot pin the program at {}", path.display()))
+}
+
+/// The program of a TC hook.
 ///
 /// # Errors
 /// Where the object has none of that name: a defect of the build.
@@ -196,12 +223,18 @@ fn shape(path: &Path) -> Result<[u32; 5]> {
     let map_type = info
         .map_type()
         .with_context(|| format!("{} is a map of an unknown type", path.display()))?;
+    // The kernel adds this to every devmap by itself, and refuses it where it is asked for (dev_map_alloc_check() in
+    // kernel/bpf/devmap.c).
+    let added = match map_type {
+        MapType::DevMap | MapType::DevMapHash => BPF_F_RDONLY_PROG,
+        _ => 0,
+    };
     Ok([
         map_type as u32,
         info.key_size(),
         info.value_size(),
         info.max_entries(),
-        info.map_flags(),
+        info.map_flags() & !added,
     ])
 }
 

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bpf;
 mod clsact;
+pub mod express;
 pub mod filter;
 pub mod link_info;
 pub mod load;
@@ -13,6 +14,7 @@ pub mod pins;
 pub mod query;
 
 pub use attach::Attachments;
+pub use express::XdpMode;
 pub use load::{LoadOptions, Loaded, load};
 pub use maps::Maps;
 pub use only_agent::OnlyAgent;

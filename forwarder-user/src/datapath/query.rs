@@ -1,5 +1,5 @@
-//! What is attached by TCX to a device, whoever did it: the kernel's own answer, which aya gives only
-//! with a device's name.
+//! What is attached by TCX or XDP to a device, whoever did it: the kernel's own answer, which aya gives
+//! only with a device's name, and of XDP not at all.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_info};
 use underpass_common::verdict::Hook;
 
-use super::bpf;
+use super::{XdpMode, bpf, express};
 
 /// More programs than these are not told of; the kernel takes no more than 64 at a hook
 /// (`BPF_MPROG_MAX` of include/linux/bpf_mprog.h).
@@ -46,6 +46,23 @@ pub fn tcx(hook: Hook, ifindex: u32) -> io::Result<Vec<Attached>> {
     let both = programs.into_iter().zip(links).take(count);
     let attached = both.map(|(program, link)| Attached { program, link });
     Ok(attached.collect())
+}
+
+/// A program at XDP's hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// The kernel's number of the program.
+    pub program: u32,
+    /// `None`: on the NIC itself, or in more than one mode at a time.
+    pub mode: Option<XdpMode>,
+}
+
+/// The XDP program of a device; `None`: it has none, or is gone.
+///
+/// # Errors
+/// Where the kernel does not answer.
+pub fn xdp(ifindex: u32) -> anyhow::Result<Option<AttachedXdp>> {
+    express::ask(ifindex)
 }
 
 /// The name of a program. `None`: it has none, is gone, or may not be looked at, which takes

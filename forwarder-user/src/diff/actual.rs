@@ -24,6 +24,8 @@ pub struct Actual {
     pub endpoints: BTreeMap<IpAddr, Endpoint>,
     /// The map `pods`.
     pub pods: BTreeMap<u32, Pod>,
+    /// The map `xdp_pods`.
+    pub xdp_pods: BTreeSet<u32>,
     /// The map `peers`, by node name.
     pub peers: BTreeMap<String, Peer>,
     /// Programs that are attached and alive, by interface index.
@@ -60,6 +62,9 @@ impl Actual {
         self.pods
             .retain(|ifindex, _| !changes.pods_removed.contains(ifindex));
         self.pods.extend(&changes.pods_set);
+        let gone = &changes.xdp_pods_removed;
+        self.xdp_pods.retain(|ifindex| !gone.contains(ifindex));
+        self.xdp_pods.extend(&changes.xdp_pods_added);
         for change in &changes.routes {
             match *change {
                 RouteChange::Set(prefix, route) => self.routes.insert(prefix, route),

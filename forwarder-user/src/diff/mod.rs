@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use underpass_common::endpoint::Endpoint;
 use underpass_common::peer::{Peer, PeerState};
-use underpass_common::pod::{Pod, PodState};
+use underpass_common::pod::{Pod, PodIngress, PodState};
 use underpass_common::route::Route;
 use underpass_common::verdict::Hook;
 
@@ -23,7 +23,8 @@ pub type Attachment = (Hook, u32);
 
 /// Changes, in the order in which they must be made:
 ///
-/// 1. [`pods_removed`](Self::pods_removed), [`pods_set`](Self::pods_set): from then on `to_pod` learns no
+/// 1. [`xdp_pods_removed`](Self::xdp_pods_removed): what XDP hands to who no longer takes it is lost.
+///    [`pods_removed`](Self::pods_removed), [`pods_set`](Self::pods_set): from then on `to_pod` learns no
 ///    endpoint on a veth that is gone, and may learn those on a new one before it is attached.
 /// 2. [`routes`](Self::routes), one after the other as they stand; then
 ///    [`endpoints_removed`](Self::endpoints_removed) and [`own_pod_cidrs`](Self::own_pod_cidrs). They come
@@ -31,7 +32,8 @@ pub type Attachment = (Hook, u32);
 /// 3. A new generation, where [`needs_new_generation`](Self::needs_new_generation): *after* the trie
 ///    and the endpoints, or flows would look up the old answers again and keep them.
 /// 4. [`detach`](Self::detach), entrances first, then [`attach`](Self::attach), exits first: an
-///    entrance without an exit stamps packets that nobody looks at.
+///    entrance without an exit stamps packets that nobody looks at. Then
+///    [`xdp_pods_added`](Self::xdp_pods_added).
 /// 5. [`neighbours_kept`](Self::neighbours_kept), [`kernel_routes`](Self::kernel_routes): each is of use
 ///    to the kernel's own road, and brings an event by which the trie follows.
 /// 6. [`kernel_routes_deleted`](Self::kernel_routes_deleted),
@@ -42,6 +44,10 @@ pub type Attachment = (Hook, u32);
 /// [`diff`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
+    /// Entries to remove from the map `xdp_pods`, by interface index.
+    pub xdp_pods_removed: BTreeSet<u32>,
+    /// Entries to add to the map `xdp_pods`.
+    pub xdp_pods_added: BTreeSet<u32>,
     /// Entries to remove from the map `pods`, by interface index.
     pub pods_removed: BTreeSet<u32>,
     /// Entries to add or replace in the map `pods`.
@@ -143,8 +149,15 @@ pub fn diff(actual: &Actual, plan: &Plan) -> Changes {
     let (pods_set, pods_removed) = entries(&actual.pods, &pods);
     let (peers_set, peers_removed) = entries(&actual.peers, &peers);
     let (attach, detach) = hooks(actual, plan);
+    let by_xdp = plan
+        .pods
+        .values()
+        .filter(|pod| pod.ingress == PodIngress::Xdp);
+    let xdp_pods: BTreeSet<u32> = by_xdp.map(|pod| pod.ifindex).collect();
     let (kernel_routes, kernel_routes_deleted) = kernel_routes(actual, plan);
     Changes {
+        xdp_pods_removed: &actual.xdp_pods - &xdp_pods,
+        xdp_pods_added: &xdp_pods - &actual.xdp_pods,
         pods_removed,
         pods_set,
         routes: routes(&actual.routes, &plan.routes),
@@ -215,15 +228,18 @@ fn hooks(actual: &Actual, plan: &Plan) -> (Vec<Attachment>, Vec<Attachment>) {
         .values()
         .filter(|pod| takes_part(pod))
         .map(|pod| pod.ifindex);
+    let xdp = plan.uplink.iter().filter(|_| plan.xdp);
     let wanted: BTreeSet<Attachment> = uplink
         .flat_map(|ifindex| [(Hook::ToWire, ifindex), (Hook::FromWire, ifindex)])
         .chain(pods.flat_map(|ifindex| [(Hook::ToPod, ifindex), (Hook::FromPod, ifindex)]))
+        .chain(xdp.map(|uplink| (Hook::FromWireXdp, uplink.ifindex)))
         .collect();
     let current = &actual.attached - &actual.outdated;
     let mut attach: Vec<_> = wanted.difference(&current).copied().collect();
     let mut detach: Vec<_> = actual.attached.difference(&wanted).copied().collect();
-    attach.sort_by_key(|(hook, _)| hook.is_entrance());
-    detach.sort_by_key(|(hook, _)| !hook.is_entrance());
+    // XDP comes when TC stands behind it, and goes first.
+    attach.sort_by_key(|(hook, _)| (hook.is_entrance(), hook.is_xdp()));
+    detach.sort_by_key(|(hook, _)| (!hook.is_entrance(), !hook.is_xdp()));
     (attach, detach)
 }
 

@@ -73,6 +73,7 @@ fn actual() -> impl Strategy<Value = Actual> {
         btree_set((select(&Hook::ALL[..]), ifindex()), 0..8),
         btree_set((ifindex(), address()), 0..5),
         btree_map(prefix(), next_hops, 0..4),
+        btree_set(ifindex(), 0..5),
     )
         .prop_map(
             |(
@@ -84,6 +85,7 @@ fn actual() -> impl Strategy<Value = Actual> {
                 attached,
                 neighbours,
                 kernel_routes,
+                xdp_pods,
             )| Actual {
                 own_pod_cidrs,
                 routes,
@@ -94,6 +96,7 @@ fn actual() -> impl Strategy<Value = Actual> {
                 attached,
                 neighbours,
                 kernel_routes,
+                xdp_pods,
             },
         )
 }
@@ -136,6 +139,10 @@ proptest! {
         prop_assert_eq!(&actual.neighbours, &plan.neighbours);
         for ifindex in actual.endpoints.values().map(|endpoint| endpoint.ifindex) {
             prop_assert!(actual.attached.contains(&(Hook::ToPod, ifindex)));
+        }
+        for ifindex in &actual.xdp_pods {
+            prop_assert!(actual.attached.contains(&(Hook::ToPod, *ifindex)));
+            prop_assert!(world.kernel.xdp_targets.contains(ifindex));
         }
     }
 

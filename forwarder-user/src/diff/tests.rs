@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{Config, Ingress};
 use crate::plan::fixtures::*;
 use crate::plan::plan;
 use crate::world::World;
@@ -320,4 +321,36 @@ fn a_way_is_lost_where_the_kernel_turns_from_a_peer_that_is_there() {
         .routes
         .retain(|route| route.destination != to_node_3);
     assert!(loses(&world), "its route");
+}
+
+#[test]
+fn xdp_comes_last_and_goes_first() {
+    let by_xdp = Config {
+        ingress: Ingress::Xdp,
+        ..config()
+    };
+    let mut world = world(3);
+    world.kernel.xdp_targets.insert(POD_A);
+    let with = plan(&by_xdp, &world).unwrap();
+    let changes = diff(&Actual::default(), &with);
+    assert_eq!(changes.attach.last(), Some(&(Hook::FromWireXdp, ETH0)));
+    assert_eq!(changes.xdp_pods_added, BTreeSet::from([POD_A]));
+    let ingress = |pod: u32| changes.pods_set[&pod].ingress;
+    assert_eq!(ingress(POD_A), PodIngress::Xdp as u8);
+    assert_eq!(ingress(POD_B), PodIngress::TcNoGro as u8);
+
+    let actual = settled(&with);
+    let without = planned(&world);
+    let changes = diff(&actual, &without);
+    assert_eq!(changes.detach, [(Hook::FromWireXdp, ETH0)]);
+    assert_eq!(changes.xdp_pods_removed, BTreeSet::from([POD_A]));
+    let changes = diff(&actual, &Plan::default());
+    assert_eq!(changes.detach[0], (Hook::FromWireXdp, ETH0));
+
+    // GRO has been switched off there, and on at the other one.
+    world.kernel.xdp_targets = BTreeSet::from([POD_B]);
+    let changes = diff(&actual, &plan(&by_xdp, &world).unwrap());
+    assert_eq!(changes.xdp_pods_removed, BTreeSet::from([POD_A]));
+    assert_eq!(changes.xdp_pods_added, BTreeSet::from([POD_B]));
+    assert!(changes.attach.is_empty() && changes.detach.is_empty());
 }

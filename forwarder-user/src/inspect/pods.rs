@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use underpass_common::addr::{NO_MAC, ShowMac};
 use underpass_common::endpoint::Endpoint;
-use underpass_common::pod::{Pod, PodState};
+use underpass_common::pod::{Pod, PodIngress, PodState};
 
 use super::print::{self, table};
 use crate::cli::ReadArgs;
@@ -22,6 +22,9 @@ pub struct PodReport {
     pub ifindex: u32,
     /// `attached`, `shaped`, `peer_unknown`, `attach_failed` or `other_mtu`.
     pub state: &'static str,
+    /// How packets of confirmed flows reach it: `tc`, `xdp`, or `tc_no_gro` where XDP is there and GRO is off at the
+    /// pod's end.
+    pub ingress: &'static str,
     /// MAC of the pod's end.
     pub mac: Option<String>,
     /// Addresses that the kernel has been seen to deliver there; empty: none yet.
@@ -58,6 +61,7 @@ pub(super) fn reports(
                 veth: print::text(&pod.name),
                 ifindex,
                 state: PodState::from_number(pod.state).map_or("unknown", PodState::name),
+                ingress: PodIngress::from_number(pod.ingress).map_or("unknown", PodIngress::name),
                 mac: (pod.mac != NO_MAC).then(|| ShowMac(pod.mac).to_string()),
                 addresses: learned().map(|(&address, _)| address).collect(),
                 gateway_mac: learned()
@@ -84,7 +88,11 @@ pub fn show(pods: &[PodReport]) -> String {
                     true => "none yet".into(),
                     false => addresses.join(" "),
                 },
-                pod.state.replace('_', " "),
+                match pod.ingress {
+                    "tc" => pod.state.replace('_', " "),
+                    "xdp" => format!("{}, by XDP", pod.state),
+                    _ => format!("{}, by TC: GRO is off in the pod", pod.state),
+                },
             ]
         }),
     )

@@ -20,7 +20,7 @@ use underpass_common::peer::Refusal;
 use underpass_common::route::Route;
 use underpass_common::settings::MAX_POD_CIDRS;
 
-use crate::config::Config;
+use crate::config::{Config, Ingress};
 use crate::world::World;
 use crate::world::kernel::Kernel;
 use crate::world::netlink::NextHop;
@@ -38,6 +38,10 @@ pub use uplink::Uplink;
 pub struct Plan {
     /// The interface on the nodes' L2 segment; `None`: nothing can go fast, a problem says why.
     pub uplink: Option<Uplink>,
+    /// Whether XDP is to be on the uplink.
+    pub xdp: bool,
+    /// Why it is not to be there, though it was asked for.
+    pub no_xdp: Option<String>,
     /// The trie: the peers' podCIDRs, and exceptions from them.
     pub routes: BTreeMap<IpNet, Route>,
     /// Peers' addresses that the kernel is asked to keep resolved, by interface index.
@@ -91,7 +95,13 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     };
     let peers = surroundings.place_all(claims.peers);
     let mut pods = BTreeMap::new();
-    for pod in pods::find(kernel, &table, &own_pod_cidrs, uplink.as_ref()) {
+    for pod in pods::find(
+        kernel,
+        &table,
+        &own_pod_cidrs,
+        uplink.as_ref(),
+        config.ingress,
+    ) {
         problems.extend(pod.problem());
         pods.insert(pod.ifindex, pod);
     }
@@ -108,7 +118,14 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     let own_pod_cidrs = of_whole_flows(own_pod_cidrs, kernel, &mut problems);
     problems.extend(peers.problems);
     problems.sort();
+    let is_asked_for = config.ingress == Ingress::Xdp;
+    let no_xdp = uplink
+        .as_ref()
+        .filter(|_| is_asked_for)
+        .and_then(|uplink| uplink::unfit_for_xdp(uplink, kernel));
     Some(Plan {
+        xdp: is_asked_for && uplink.is_some() && no_xdp.is_none(),
+        no_xdp,
         uplink,
         routes: peers.routes,
         neighbours: peers.neighbours,

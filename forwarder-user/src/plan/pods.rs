@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use underpass_common::addr::{Mac, NO_MAC};
-use underpass_common::pod::PodState;
+use underpass_common::pod::{PodIngress, PodState};
 
 use super::table::{Table, leaves_by};
 use super::{Problem, Subject, Uplink};
+use crate::config::Ingress;
 use crate::world::kernel::{Kernel, Link, LinkKind, VethPeer};
 
 /// A pod's veth.
@@ -21,6 +22,8 @@ pub struct PodPlan {
     pub mac: Mac,
     /// Whether it takes part.
     pub state: PodState,
+    /// Whether XDP hands packets over to it.
+    pub ingress: PodIngress,
 }
 
 impl PodPlan {
@@ -45,6 +48,7 @@ pub(super) fn find(
     table: &Table<'_>,
     own_pod_cidrs: &[IpNet],
     uplink: Option<&Uplink>,
+    ingress: Ingress,
 ) -> Vec<PodPlan> {
     let bridges = pod_bridges(kernel, own_pod_cidrs);
     let routed = routed_to_pods(table, own_pod_cidrs);
@@ -60,7 +64,14 @@ pub(super) fn find(
         };
         if link.up && peer.netns_id.is_some() && !is_uplink && leads_to_pods {
             let bridge = link.master.and_then(|bridge| kernel.links.get(&bridge));
-            pods.push(pod(link, peer, bridge));
+            let mut pod = pod(link, peer, bridge);
+            if ingress == Ingress::Xdp && pod.state == PodState::Attached {
+                pod.ingress = match kernel.xdp_targets.contains(&link.ifindex) {
+                    true => PodIngress::Xdp,
+                    false => PodIngress::TcNoGro,
+                };
+            }
+            pods.push(pod);
         }
     }
     pods
@@ -83,6 +94,7 @@ fn pod(link: &Link, peer: VethPeer, bridge: Option<&Link>) -> PodPlan {
         name: link.name.clone(),
         mac,
         state,
+        ingress: PodIngress::Tc,
     }
 }
 

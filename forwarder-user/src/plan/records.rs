@@ -16,6 +16,7 @@ impl PodPlan {
         let mut pod = Pod {
             mac: self.mac,
             state: self.state as u8,
+            ingress: self.ingress as u8,
             ..Pod::default()
         };
         fill(&mut pod.name, &self.name);
@@ -138,7 +139,7 @@ pub fn pod_cidrs_of(settings: &Settings) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use underpass_common::peer::{PeerState, Refusal};
-    use underpass_common::pod::PodState;
+    use underpass_common::pod::{PodIngress, PodState};
 
     use super::*;
 
@@ -194,10 +195,12 @@ mod tests {
             name: "veth0123456789a".to_owned(),
             mac: [2, 0, 0, 0, 0, 1],
             state: PodState::Shaped,
+            ingress: PodIngress::TcNoGro,
         };
         let record = pod.record();
         assert_eq!(&record.name, b"veth0123456789a\0");
         assert_eq!((record.mac, record.state), ([2, 0, 0, 0, 0, 1], 2));
+        assert_eq!(record.ingress, 2);
     }
 
     #[test]

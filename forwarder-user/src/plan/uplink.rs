@@ -8,7 +8,7 @@ use underpass_common::addr::{Mac, NO_MAC};
 
 use super::table::{Table, leaves_by};
 use crate::config::UplinkChoice;
-use crate::world::kernel::{Kernel, Link};
+use crate::world::kernel::{Kernel, Link, LinkKind};
 
 /// The interface on the L2 segment that the nodes share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,24 @@ pub(super) fn find(
         name: link.name.clone(),
         mac: link.mac,
     })
+}
+
+/// Why XDP must not look at what comes in by the uplink. A NIC takes VLAN tags off and tells the kernel beside the
+/// packet: XDP would take a frame of another network for one of the uplink's own.
+pub(super) fn unfit_for_xdp(uplink: &Uplink, kernel: &Kernel) -> Option<String> {
+    if !kernel.onlookers.is_empty() {
+        return Some(format!(
+            "programs of others on what comes in by {} ({}) would not see what XDP carries",
+            uplink.name,
+            kernel.onlookers.join(", ")
+        ));
+    }
+    let is_vlan = |link: &&Link| link.kind == LinkKind::Vlan(uplink.ifindex);
+    let vlan = kernel.links.values().find(is_vlan)?;
+    Some(format!(
+        "{} carries VLANs ({}), whose tags XDP would not see",
+        uplink.name, vlan.name
+    ))
 }
 
 type Found<'a> = Result<(&'a Link, String), String>;

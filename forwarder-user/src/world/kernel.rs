@@ -1,6 +1,6 @@
 //! The kernel's network state, as netlink tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -20,6 +20,10 @@ pub struct Kernel {
     /// Policy rules other than the three that every namespace begins with. A change of them makes
     /// every confirmation doubtful.
     pub rules: Vec<PolicyRule>,
+    /// Interfaces that take frames from XDP, by index; empty where nobody has asked.
+    pub xdp_targets: BTreeSet<u32>,
+    /// BPF programs of others on what comes in by the uplink, by name; empty where nobody has asked.
+    pub onlookers: Vec<String>,
 }
 
 /// A policy rule.
@@ -90,6 +94,8 @@ pub enum LinkKind {
     Veth(VethPeer),
     /// A bridge.
     Bridge,
+    /// A VLAN (IEEE 802.1Q) of the interface with this index.
+    Vlan(u32),
     /// Anything else.
     Other,
 }

@@ -139,7 +139,7 @@ fn leave_what_others_would(lab: &Lab, pins: &Pins) -> Result<()> {
 
 /// The kernel's ids of our programs.
 fn our_programs(pins: &Pins) -> Result<Vec<u32>> {
-    let hooks = Hook::ALL.iter();
+    let hooks = Hook::TC.iter();
     hooks
         .map(|hook| Ok(ProgramInfo::from_pin(pins.program(*hook))?.id()))
         .collect()

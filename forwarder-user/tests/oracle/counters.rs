@@ -225,14 +225,14 @@ impl Verdicts {
     pub fn table(&self) -> String {
         let mut out = format!("{:<18}", "verdict");
         for family in Family::BOTH {
-            for hook in Hook::ALL {
+            for hook in Hook::TC {
                 let _ = write!(out, "{:>15}", format!("{} {}", family, hook.name()));
             }
         }
         for &verdict in Verdict::ALL {
             let _ = write!(out, "\n{:<18}", verdict.name());
             for family in Family::BOTH {
-                for hook in Hook::ALL {
+                for hook in Hook::TC {
                     let _ = write!(out, "{:>15}", self.of(family, hook, verdict));
                 }
             }

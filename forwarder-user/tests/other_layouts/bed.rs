@@ -15,6 +15,7 @@ use underpass_common::packet_trace::Filter;
 
 pub const OPTIONS: LoadOptions = LoadOptions {
     max_flows: 1024,
+    xdp: false,
     packet_trace: Filter::OFF,
 };
 
@@ -85,6 +86,9 @@ pub fn shape(pin: &Path) -> Shape {
     ]
 }
 
+/// Its number among the kinds of maps.
+pub const DEVMAP_HASH: u32 = 25;
+
 /// A map of any shape, pinned or not; it lives as long as this does.
 pub struct Foreign(OwnedFd);
 
@@ -98,7 +102,12 @@ impl Foreign {
         create.key_size = key;
         create.value_size = value;
         create.max_entries = entries;
-        create.map_flags = flags;
+        // What the kernel adds to a devmap by itself it does not take.
+        create.map_flags = if kind == DEVMAP_HASH {
+            flags & !128
+        } else {
+            flags
+        };
         // SAFETY: filled for this command, without a pointer.
         unsafe { bpf::descriptor(bpf_cmd::BPF_MAP_CREATE, &mut attr) }.map(Self)
     }

@@ -16,7 +16,7 @@ use underpass_common::map_names;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 use underpass_common::verdict::Hook;
 
-use bed::{Bed, Foreign, OPTIONS, Shape, on_bpffs, shape};
+use bed::{Bed, DEVMAP_HASH, Foreign, OPTIONS, Shape, on_bpffs, shape};
 
 /// Every map with its shape, as the object has it.
 fn shapes(bed: &Bed) -> BTreeMap<String, Shape> {
@@ -35,6 +35,7 @@ fn other_shapes(ours: Shape) -> Vec<(&'static str, Shape)> {
     const ARRAY: u32 = 2;
     const PERCPU_HASH: u32 = 5;
     const LRU_HASH: u32 = 9;
+    const NUMA_NODE: u32 = 4;
     const RDONLY_PROG: u32 = 128;
     let [kind, key, value, entries, flags] = ours;
     let other_kind = match kind {
@@ -44,6 +45,12 @@ fn other_shapes(ours: Shape) -> Vec<(&'static str, Shape)> {
         LRU_HASH => PERCPU_HASH,
         _ => HASH,
     };
+    // A devmap always is for programs to read.
+    let other_flag = if kind == DEVMAP_HASH {
+        NUMA_NODE
+    } else {
+        RDONLY_PROG
+    };
     let no_prealloc = u32::from(other_kind == HASH) & flags;
     vec![
         ("type", [other_kind, key, value, entries, no_prealloc]),
@@ -51,7 +58,7 @@ fn other_shapes(ours: Shape) -> Vec<(&'static str, Shape)> {
         ("shorter value", [kind, key, value - 4, entries, flags]),
         ("longer value", [kind, key, value + 8, entries, flags]),
         ("entries", [kind, key, value, entries + 1, flags]),
-        ("flags", [kind, key, value, entries, flags ^ RDONLY_PROG]),
+        ("flags", [kind, key, value, entries, flags ^ other_flag]),
     ]
 }
 
@@ -289,7 +296,7 @@ fn what_is_no_program_of_ours_is_replaced_where_it_bears_our_name() {
     on_bpffs(|bed| {
         bed.load().maps.set_settings(&settings()).unwrap();
         let map = shape(&bed.pins.map(map_names::PODS));
-        for hook in Hook::ALL {
+        for hook in Hook::TC {
             let pin = bed.pins.program(hook);
             let theirs = Foreign::create(map).unwrap();
             fs::remove_file(&pin).unwrap();

@@ -147,7 +147,7 @@ pub const fn macs_at(hook: Hook) -> (Mac, Mac) {
     match hook {
         Hook::FromPod => (GATEWAY_MAC, POD_MAC),
         Hook::ToWire => (PEER_MAC, UPLINK_MAC),
-        Hook::FromWire => (UPLINK_MAC, PEER_MAC),
+        Hook::FromWire | Hook::FromWireXdp => (UPLINK_MAC, PEER_MAC),
         Hook::ToPod => (POD_MAC, GATEWAY_MAC),
     }
 }
@@ -156,6 +156,6 @@ pub const fn macs_at(hook: Hook) -> (Mac, Mac) {
 pub const fn device_at(hook: Hook) -> u32 {
     match hook {
         Hook::FromPod | Hook::ToPod => POD_VETH,
-        Hook::FromWire | Hook::ToWire => UPLINK,
+        Hook::FromWire | Hook::FromWireXdp | Hook::ToWire => UPLINK,
     }
 }

@@ -45,7 +45,7 @@ pub fn rows(hook: Hook) -> Vec<Row> {
 pub const fn way_out(hook: Hook) -> WayOut {
     match hook {
         Hook::FromPod | Hook::ToWire => TO_PEER,
-        Hook::FromWire | Hook::ToPod => TO_POD,
+        Hook::FromWire | Hook::FromWireXdp | Hook::ToPod => TO_POD,
     }
 }
 
@@ -53,7 +53,7 @@ pub const fn way_out(hook: Hook) -> WayOut {
 pub fn own(hook: Hook, flow: &mut Flow) -> &mut Direction {
     match hook {
         Hook::FromPod | Hook::ToWire => &mut flow.egress,
-        Hook::FromWire | Hook::ToPod => &mut flow.ingress,
+        Hook::FromWire | Hook::FromWireXdp | Hook::ToPod => &mut flow.ingress,
     }
 }
 

@@ -76,6 +76,14 @@ pub fn set_forwarding(family: Family, device: &str, on: bool) -> Result<()> {
     std::fs::write(&path, if on { "1" } else { "0" }).with_context(|| format!("cannot set {path}"))
 }
 
+/// Gives a device, and its far end, another MTU.
+pub fn set_mtu(ifindex: u32, mtu: usize) -> Result<()> {
+    let name = device_name(ifindex);
+    ip(&format!(
+        "link set dev {name} mtu {mtu}\nlink set dev far{ifindex} mtu {mtu}\n"
+    ))
+}
+
 pub fn device_name(ifindex: u32) -> String {
     format!("up{ifindex}")
 }

@@ -55,7 +55,7 @@ fn rig(pins: OwnPins) -> Result<Rig> {
         loader.map_pin_path(name, pins.0.map(name));
     }
     let mut ebpf = loader.load(OBJECT)?;
-    for hook in Hook::ALL {
+    for hook in Hook::TC {
         program(&mut ebpf, hook)?
             .load()
             .with_context(|| hook.name())?;
@@ -65,6 +65,7 @@ fn rig(pins: OwnPins) -> Result<Rig> {
         Loaded {
             ebpf,
             maps,
+            xdp_refused: None,
             started_afresh: None,
         },
         pins,

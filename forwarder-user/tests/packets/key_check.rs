@@ -34,7 +34,7 @@ fn a_confirmation_in_another_flows_entry_is_taken_back() {
 
 pub fn rows(hook: Hook) -> Vec<Row> {
     match hook {
-        Hook::FromPod | Hook::FromWire => entrance(hook),
+        Hook::FromPod | Hook::FromWire | Hook::FromWireXdp => entrance(hook),
         Hook::ToWire | Hook::ToPod => exit(hook),
     }
 }

@@ -88,13 +88,13 @@ pub struct Launcher {
 impl Launcher {
     /// Loads the launcher and pins it in `dir`, for aya takes a foreign program only from a pin.
     pub fn new(loaded: &mut Loaded, dir: &Path) -> Result<Self> {
-        let slots = Hook::ALL.len() as u32;
+        let slots = Hook::TC.len() as u32;
         let kind = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY as u32;
         let map = aya_obj::Map::new_from_params(kind, 4, 4, slots, 0);
         let map = MapData::create(map, "under_test", None)?;
         let descriptor = map.fd().as_fd().as_raw_fd();
         let mut programs = ProgramArray::try_from(Map::ProgramArray(map))?;
-        for hook in Hook::ALL {
+        for hook in Hook::TC {
             let program = program(&mut loaded.ebpf, hook)?;
             programs.set(hook as u32, program.fd()?, 0)?;
         }

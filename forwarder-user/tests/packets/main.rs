@@ -9,6 +9,7 @@ mod confirmed;
 mod coverage;
 mod devices;
 mod entrances;
+mod express;
 mod family;
 mod full;
 mod icmp_error;

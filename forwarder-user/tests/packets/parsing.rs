@@ -264,7 +264,7 @@ fn fragments_and_options(hook: Hook) -> Vec<Row> {
 pub fn toward(hook: Hook, packet: Packet) -> Packet {
     match hook {
         Hook::FromPod | Hook::ToWire => packet,
-        Hook::FromWire | Hook::ToPod => packet.back(),
+        Hook::FromWire | Hook::FromWireXdp | Hook::ToPod => packet.back(),
     }
 }
 

@@ -12,20 +12,30 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 use aya::Pod as PlainOldData;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::{TestRun as _, TestRunOptions};
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Pid;
-use underpass::datapath::{LoadOptions, Loaded, Pins, load};
+use underpass::datapath::{LoadOptions, Loaded, Pins, express, load};
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Entrance, Flow, FlowKey};
 use underpass_common::map_names;
 use underpass_common::verdict::{Count, Hook, Verdict};
+use underpass_common::xdp::Lease;
 
+use crate::cast::{NARROW_UPLINK, POD_VETH, UPLINK_MAC};
 use crate::devices::enter_new_namespace;
 use crate::launcher::{Launcher, Metadata, Run};
 use crate::world::World;
+
+/// XDP may carry what comes to the uplink, for ever.
+pub const LEASE: Lease = Lease {
+    uplink_mac: UPLINK_MAC,
+    _pad: [0; 2],
+    until_ns: u64::MAX,
+};
 
 /// Where the BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -84,13 +94,22 @@ pub fn with_rig_on(
 
 impl Rig {
     fn new(pins: OwnPins) -> Result<Self> {
-        let loaded = load(
+        let mut loaded = load(
             &pins.0,
             LoadOptions {
                 max_flows: 1024,
+                xdp: true,
                 ..LoadOptions::default()
             },
         )?;
+        if let Some(why) = &loaded.xdp_refused {
+            bail!("no XDP: {why}");
+        }
+        loaded.maps.set_xdp_lease(&LEASE)?;
+        // The narrow device is some rows' way out.
+        for ifindex in [POD_VETH, NARROW_UPLINK] {
+            loaded.maps.add_xdp_pod(ifindex)?;
+        }
         Self::of(loaded, pins)
     }
 
@@ -117,6 +136,19 @@ impl Rig {
     /// Runs the program of a hook on a frame.
     pub fn run(&self, hook: Hook, frame: &[u8], with: &Metadata) -> Result<Run> {
         self.launcher.run(hook, frame, with)
+    }
+
+    /// Runs the XDP program on a frame: what it answers, and the frame then.
+    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut bytes = vec![0; frame.len().max(64)];
+        let program = express::program(&mut self.loaded.ebpf)?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut bytes),
+            ..TestRunOptions::default()
+        })?;
+        bytes.truncate(result.data_size_out as usize);
+        Ok((result.return_value, bytes))
     }
 
     /// Makes the maps hold this and nothing else.

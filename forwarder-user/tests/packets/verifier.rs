@@ -1,5 +1,6 @@
 //! What the programs cost the verifier, and how large they are.
 
+use underpass::datapath::express;
 use underpass::datapath::load::program;
 use underpass_common::verdict::Hook;
 
@@ -15,7 +16,7 @@ struct Budget {
     translated: u32,
 }
 
-const BUDGETS: [Budget; 4] = [
+const BUDGETS: [Budget; 5] = [
     Budget {
         hook: Hook::FromPod,
         verified: 9_200,
@@ -36,24 +37,33 @@ const BUDGETS: [Budget; 4] = [
         verified: 8_500,
         translated: 16_600,
     },
+    Budget {
+        hook: Hook::FromWireXdp,
+        verified: 5_000,
+        translated: 17_000,
+    },
 ];
 
 #[test]
 fn the_programs_keep_to_their_budget() {
     const TEST: &str = "the_programs_keep_to_their_budget";
     with_rig(TEST, |rig| {
-        println!("program    verified  of budget  translated  of budget");
+        println!("program        verified  of budget  translated  of budget");
         let mut over = Vec::new();
         let mut is_told = true;
         for budget in BUDGETS {
-            let program = program(&mut rig.loaded.ebpf, budget.hook).expect("a program");
-            let info = program.info().expect("the kernel tells of its programs");
+            let ebpf = &mut rig.loaded.ebpf;
+            let info = match budget.hook.is_xdp() {
+                true => express::program(ebpf).expect("a program").info(),
+                false => program(ebpf, budget.hook).expect("a program").info(),
+            };
+            let info = info.expect("the kernel tells of its programs");
             // 0: a kernel before 5.16, which does not tell.
             let verified = info.verified_instruction_count().unwrap_or_default();
             is_told &= verified != 0;
             let translated = info.size_translated().unwrap_or_default();
             println!(
-                "{:9} {verified:9} {:10} {translated:11} {:10}",
+                "{:13} {verified:9} {:10} {translated:11} {:10}",
                 budget.hook.name(),
                 budget.verified,
                 budget.translated

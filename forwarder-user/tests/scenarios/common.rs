@@ -77,8 +77,19 @@ pub fn no_dad(family: Family) -> &'static str {
 
 /// The order of a lab whose agents run the program under test; of IPv4, until it is told otherwise:
 /// in a lab of one family `address()` and all that is made of it is of that family.
+///
+/// Where agents are told to use XDP (`UNDERPASS_INGRESS=xdp`, which they inherit), frames and pods are such that it has
+/// something to carry.
 pub fn lab() -> LabBuilder {
-    Lab::builder().underpass(env!("CARGO_BIN_EXE_underpass"))
+    Lab::builder()
+        .underpass(env!("CARGO_BIN_EXE_underpass"))
+        .whole_frames(is_by_xdp())
+        .pod_gro(is_by_xdp())
+}
+
+/// Whether agents are told to use XDP.
+pub fn is_by_xdp() -> bool {
+    std::env::var_os("UNDERPASS_INGRESS").is_some_and(|ingress| ingress == "xdp")
 }
 
 /// Starts an agent on every node and waits until each knows the way to all others.
@@ -183,14 +194,46 @@ impl Datapath {
         }))
     }
 
-    /// What the programs have counted so far.
+    /// What the programs have counted so far. What XDP has carried stands with what TC has carried in its place.
     pub fn counts(&self) -> Result<Counts> {
+        let mut counts = BTreeMap::new();
+        for (hook, verdict, count) in self.maps.verdicts()? {
+            let hook = match hook {
+                Hook::FromWireXdp => Hook::FromWire,
+                hook => hook,
+            };
+            *counts.entry((hook, verdict)).or_default() += count.packets;
+        }
+        Ok(Counts(counts))
+    }
+
+    /// Packets that XDP has carried so far, and those that TC has in its place.
+    pub fn carried(&self) -> Result<Carried> {
         let counts = self.maps.verdicts()?.into_iter();
-        Ok(Counts(
-            counts
-                .map(|(hook, verdict, count)| ((hook, verdict), count.packets))
-                .collect(),
-        ))
+        let fast = counts.filter(|(_, verdict, _)| *verdict == Verdict::Fast);
+        let fast: BTreeMap<Hook, u64> =
+            fast.map(|(hook, _, count)| (hook, count.packets)).collect();
+        Ok(Carried {
+            by_xdp: fast[&Hook::FromWireXdp],
+            by_tc: fast[&Hook::FromWire],
+        })
+    }
+}
+
+/// Packets that have gone past the kernel at the uplink's entrance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    pub by_xdp: u64,
+    pub by_tc: u64,
+}
+
+impl Carried {
+    /// What has been added to an earlier reading.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            by_xdp: self.by_xdp - earlier.by_xdp,
+            by_tc: self.by_tc - earlier.by_tc,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod agent_away;
 mod common;
+mod express;
 mod fast_path;
 mod inject;
 mod inspect;

@@ -101,7 +101,7 @@ pub(super) fn prepare(case: &Case, number: usize, remote: V4, ends: &Ends) -> Pr
     let (dst_mac, src_mac, tuple, entrance) = match case.hook {
         Hook::FromPod => (ends.gateway_mac, ends.pod_mac, from_pod, ends.entrance()),
         Hook::ToWire => (ends.peer_mac, ends.node_mac, from_pod, ends.entrance()),
-        Hook::FromWire => (
+        Hook::FromWire | Hook::FromWireXdp => (
             ends.node_mac,
             ends.peer_mac,
             from_pod.answer(),
@@ -260,7 +260,7 @@ mod tests {
         let (pod, gateway) = (ENDS.pod_mac.to_vec(), ENDS.gateway_mac.to_vec());
         let (node, peer) = (ENDS.node_mac.to_vec(), ENDS.peer_mac.to_vec());
         assert_eq!(
-            Hook::ALL.map(macs_and_pod),
+            Hook::TC.map(macs_and_pod),
             [
                 (gateway.clone(), pod.clone(), true),
                 (peer.clone(), node.clone(), true),

@@ -73,7 +73,7 @@ impl Runner {
             frames: bpf::map(&mut ebpf, "frames")?.try_into()?,
             turn: bpf::map(&mut ebpf, "turn")?.try_into()?,
             under_test: bpf::map(&mut ebpf, "under_test")?.try_into()?,
-            programs: Hook::ALL.into_iter().map(open).collect::<Result<_>>()?,
+            programs: Hook::TC.into_iter().map(open).collect::<Result<_>>()?,
             ebpf,
             flows,
             firsts: Vec::new(),
@@ -94,11 +94,7 @@ impl Runner {
                 verified: info.verified_instruction_count().unwrap_or_default(),
             })
         };
-        Hook::ALL
-            .into_iter()
-            .zip(&self.programs)
-            .map(size)
-            .collect()
+        Hook::TC.into_iter().zip(&self.programs).map(size).collect()
     }
 
     /// Makes the trie hold so many routes and the flow table flows with these far ends, and prepares the frames of all
@@ -205,7 +201,7 @@ pub(super) struct Run {
 fn device(hook: Hook, ends: &Ends) -> u32 {
     match hook {
         Hook::FromPod | Hook::ToPod => ends.veth,
-        Hook::ToWire | Hook::FromWire => ends.uplink,
+        Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => ends.uplink,
     }
 }
 

@@ -160,6 +160,8 @@ fn speed(contender: Contender) -> f64 {
         Contender::UnderpassClean => 1.23,
         Contender::UnderpassAlways => 1.24,
         Contender::FibHelper => 1.15,
+        Contender::UnderpassXdp => 1.26,
+        Contender::UnderpassWhole => 1.21,
     }
 }
 

@@ -4,11 +4,13 @@ mod batch;
 mod fill;
 mod routes;
 mod tables;
+mod xdp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Error, Result, bail};
+use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use underpass_common::agent::Agent;
 use underpass_common::endpoint::Endpoint;
@@ -18,6 +20,7 @@ use underpass_common::peer::{Peer, PeerName};
 use underpass_common::pod::Pod;
 use underpass_common::settings::Settings;
 use underpass_common::verdict::{self, Count, Hook, Verdict};
+use underpass_common::xdp::Lease;
 
 use super::Pins;
 use batch::Batch;
@@ -34,6 +37,8 @@ pub struct Maps {
     peers: HashMap<MapData, PeerName, Peer>,
     peers_batch: Batch<PeerName, Peer>,
     agent: Array<MapData, Agent>,
+    xdp_lease: Array<MapData, Lease>,
+    xdp_pods: DevMapHash<MapData>,
 }
 
 impl Maps {
@@ -51,6 +56,8 @@ impl Maps {
             peers: open(&pins.map(map_names::PEERS), Map::HashMap)?,
             peers_batch: Batch::open(&pins.map(map_names::PEERS))?,
             agent: open(&pins.map(map_names::AGENT), Map::Array)?,
+            xdp_lease: open(&pins.map(map_names::XDP_LEASE), Map::Array)?,
+            xdp_pods: open(&pins.map(map_names::XDP_PODS), Map::DevMapHash)?,
         })
     }
 

@@ -154,6 +154,7 @@ fn read_as(map_type: MapType) -> MapType {
 fn type_of(map: &Map) -> MapType {
     match map {
         Map::Array(_) => MapType::Array,
+        Map::DevMapHash(_) => MapType::DevMapHash,
         Map::HashMap(_) => MapType::Hash,
         Map::LpmTrie(_) => MapType::LpmTrie,
         Map::LruHashMap(_) => MapType::LruHash,

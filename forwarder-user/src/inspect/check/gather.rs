@@ -11,10 +11,11 @@ use underpass_common::verdict::Hook;
 
 use super::facts::{Answer, Facts, Foreign, Network, PeerFact, Peers, Port, Standing};
 use super::nodes::{self, Nodes};
-use super::{ethtool, foreign, probes, reach, settings};
+use super::{foreign, probes, reach, settings};
 use crate::cli::CheckArgs;
-use crate::config::{Config, RoutesMode, UplinkChoice};
+use crate::config::{Config, Ingress, RoutesMode, UplinkChoice};
 use crate::datapath::{Maps, Pins};
+use crate::ethtool;
 use crate::inspect::peers::{self, PeerReport};
 use crate::neighbour_limits::{Kernels, Limits, Table};
 use crate::plan::{PeerPlan, Plan, plan};
@@ -125,6 +126,7 @@ async fn config(args: &CheckArgs, netlink: &Netlink) -> Result<Config> {
         cluster_cidrs: Vec::new(),
         offload: Offload::Confirmed,
         routes: RoutesMode::Observe,
+        ingress: Ingress::Tc,
     })
 }
 
@@ -310,6 +312,7 @@ async fn programs(
     if let Some(uplink) = uplink {
         let hooks = [Hook::FromWire, Hook::ToWire];
         found.extend(foreign::at(netlink, pins, uplink, hooks, tcx).await?);
+        found.extend(foreign::xdp(pins, uplink)?);
     }
     for pod in pods {
         let hooks = [Hook::FromPod, Hook::ToPod];

@@ -2,7 +2,6 @@
 //!
 //! [`gather`] looks at the machine and makes [`Facts`] of it; each check is a pure function of them.
 
-mod ethtool;
 pub mod facts;
 mod foreign;
 mod gather;

@@ -49,10 +49,12 @@ fn tell(program: &Foreign) -> String {
 /// What becomes of the two, in a few words.
 fn meaning(hook: Hook, before_ours: bool) -> &'static str {
     match (hook, before_ours) {
-        (Hook::FromPod | Hook::FromWire, true) => {
+        (Hook::FromPod | Hook::FromWire | Hook::FromWireXdp, true) => {
             "it sees every packet; one that it drops or redirects never comes to ours"
         }
-        (Hook::FromPod | Hook::FromWire, false) => "it does not see packets that go fast",
+        (Hook::FromPod | Hook::FromWire | Hook::FromWireXdp, false) => {
+            "it does not see packets that go fast"
+        }
         (Hook::ToWire, true) => "it sees every packet; what it does not pass on is never confirmed",
         (Hook::ToWire, false) => "it sees every packet",
         (Hook::ToPod, _) => "it does not see packets that go fast: they go straight into the pod",

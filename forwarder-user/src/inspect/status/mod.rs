@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
-use underpass_common::agent::{Agent, NodesSource};
+use underpass_common::agent::{Agent, Ingress, NodesSource};
 use underpass_common::settings::Settings;
 use underpass_common::verdict::{Count, Hook, Verdict};
 
@@ -65,6 +65,11 @@ pub struct Status {
     pub uplink: Option<String>,
     /// `off`, `confirmed` or `always`; `unknown` where the map holds no number of ours.
     pub offload: &'static str,
+    /// Who looks first at what comes in by the uplink: `tc`, `xdp` or `xdp_generic`; `unknown` likewise.
+    pub ingress: &'static str,
+    /// Why XDP is not there, though it was asked for. TC does its work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub xdp_error: Option<String>,
     /// `observe` or `manage`; `unknown` likewise.
     pub routes: &'static str,
     /// Which packets the programs trace (`--trace-packets`).
@@ -110,7 +115,7 @@ pub struct Traffic {
 /// One count of the map `verdicts`.
 #[derive(Debug, Serialize)]
 pub struct VerdictReport {
-    /// `from_pod`, `to_wire`, `from_wire` or `to_pod`.
+    /// `from_pod`, `to_wire`, `from_wire`, `to_pod` or `from_wire_xdp`.
     pub hook: &'static str,
     /// The verdict's name.
     pub verdict: &'static str,
@@ -186,6 +191,7 @@ pub(super) fn report(
 ) -> Status {
     let verdicts = verdicts(counts);
     let error = print::text(&agent.nodes_error);
+    let xdp_error = print::text(&agent.xdp_error);
     Status {
         node: print::text(&agent.node_name),
         agent_running: false,
@@ -209,6 +215,8 @@ pub(super) fn report(
             2 => "always",
             _ => "unknown",
         },
+        ingress: Ingress::from_number(agent.ingress).map_or("unknown", Ingress::name),
+        xdp_error: (!xdp_error.is_empty()).then_some(xdp_error),
         routes: match agent.manages_routes {
             0 => "observe",
             1 => "manage",

@@ -68,8 +68,14 @@ fn header(status: &Status, screen: &mut Screen) {
     let (colour, running) = agent(status);
     screen.coloured("agent", Some(colour), &running);
     let uplink = status.uplink.as_deref().unwrap_or("NONE FOUND");
+    let ingress = match (status.ingress, &status.xdp_error) {
+        ("tc", _) => String::new(),
+        // Why stands among the warnings.
+        (_, Some(_)) => ", ingress tc (no XDP)".to_owned(),
+        (xdp, None) => format!(", ingress {}", xdp.replace('_', " ")),
+    };
     let modes = format!(
-        "{uplink}, offload {}, routes {}",
+        "{uplink}, offload {}, routes {}{ingress}",
         status.offload, status.routes
     );
     let colour = status.uplink.is_none().then_some(Colour::Red);

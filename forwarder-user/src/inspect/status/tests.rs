@@ -19,8 +19,11 @@ pub(in crate::inspect) fn agent(nodes_source: u8, nodes_read_unix_s: u64) -> Age
         manages_routes: 0,
         nodes_source,
         version: [1, 20, 3],
+        ingress: 0,
+        _pad: [0; 7],
         node_name: [0; 256],
         nodes_error: [0; 512],
+        xdp_error: [0; 256],
     }
 }
 
@@ -54,6 +57,7 @@ pub(in crate::inspect) fn pod(veth: &str, state: &'static str, learned: bool) ->
         veth: veth.into(),
         ifindex: 7,
         state,
+        ingress: "tc",
         mac: None,
         addresses: learned
             .then(|| [10, 244, 1, 2].into())
@@ -285,6 +289,14 @@ fn each_trouble_has_its_warning() {
             "smaller MTU than vethA",
         ),
         (
+            of(|it| it.pods[0].ingress = "tc_no_gro"),
+            "by TC and not by XDP, for GRO is off at the pod's end: vethA",
+        ),
+        (
+            of(|it| it.xdp_error = Some("the driver has none".into())),
+            "no XDP on the uplink, TC does its work: the driver has none",
+        ),
+        (
             of(|it| it.verdicts.extend(verdicts(vec![full]))),
             "would not take 3 flows",
         ),
@@ -347,4 +359,21 @@ fn rates_are_in_json_only_where_there_were_two_readings() {
     assert_eq!(two["rates"]["interval_s"], 2.0);
     assert!(two["verdicts"][0]["packets_per_s"].is_number());
     assert_eq!(two["verdicts"][0]["bytes_per_s"], 0.0);
+}
+
+#[test]
+fn xdp_is_told_where_it_was_asked_for() {
+    let mut status = healthy();
+    assert!(!line(&screen(&status), "uplink").contains("ingress"));
+    status.ingress = "xdp";
+    assert!(line(&screen(&status), "uplink").ends_with(", ingress xdp"));
+    status.ingress = "xdp_generic";
+    assert!(line(&screen(&status), "uplink").ends_with(", ingress xdp generic"));
+    status.xdp_error = Some("taken".into());
+    let screen = screen(&with_warnings(status));
+    assert!(
+        line(&screen, "uplink").ends_with(", ingress tc (no XDP)"),
+        "{screen}"
+    );
+    assert!(screen.contains("TC does its work: taken"), "{screen}");
 }

@@ -50,6 +50,7 @@ pub(super) fn warnings(status: &Status, settings: Settings) -> Vec<Warning> {
     all.extend(nodes(status));
     all.extend(peers(status));
     all.extend(pods(status));
+    all.extend(xdp(status));
     all.extend(packets(status));
     all.extend(kernel(status, settings));
     all
@@ -168,6 +169,27 @@ fn pods(status: &Status) -> Vec<Warning> {
         (!names.is_empty()).then(|| warning(format!("{what} {}", listed(&names)), fix))
     };
     POD_STATES.iter().filter_map(of_state).collect()
+}
+
+/// XDP that was asked for, and does nothing.
+fn xdp(status: &Status) -> Option<Warning> {
+    if let Some(error) = &status.xdp_error {
+        return Some(warning(
+            format!("no XDP on the uplink, TC does its work: {error}"),
+            "mend that, or start the agent without --ingress xdp",
+        ));
+    }
+    let pods = status.pods.iter().filter(|pod| pod.ingress == "tc_no_gro");
+    let names: Vec<_> = pods.map(|pod| pod.veth.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        warning(
+            format!(
+                "by TC and not by XDP, for GRO is off at the pod's end: {}",
+                listed(&names)
+            ),
+            "the agent's --pod-gro set, or ethtool -K eth0 gro on in the pod",
+        )
+    })
 }
 
 fn packets(status: &Status) -> Vec<Warning> {

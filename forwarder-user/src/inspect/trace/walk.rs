@@ -4,6 +4,7 @@
 //! what comes behind tells whether the packet can ever be confirmed.
 
 use underpass_common::addr::ShowMac;
+use underpass_common::pod::PodIngress;
 use underpass_common::settings::Offload;
 use underpass_common::verdict::{Hook, Verdict};
 
@@ -82,7 +83,9 @@ impl Walk<'_> {
     pub(super) fn place(&self, hook: Hook) -> Option<u32> {
         match hook {
             Hook::FromPod | Hook::ToPod => self.s.veth_of(self.q.pod),
-            Hook::ToWire | Hook::FromWire => Some(self.s.uplink).filter(|uplink| *uplink != 0),
+            Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => {
+                Some(self.s.uplink).filter(|uplink| *uplink != 0)
+            }
         }
     }
 
@@ -100,13 +103,31 @@ impl Walk<'_> {
         names.join(", ")
     }
 
+    /// The program before the entrance: it carries what the entrance would, or lets it pass.
+    fn xdp(&mut self) {
+        let uplink = self.s.device(self.s.uplink);
+        let looked_at = format!("{} on {uplink}, pods", Hook::FromWireXdp.name());
+        let veth = self.s.veth_of(self.q.pod);
+        let ingress = veth
+            .and_then(|veth| self.s.pods.get(&veth))
+            .map(|pod| pod.ingress);
+        let found = match ingress.and_then(PodIngress::from_number) {
+            Some(PodIngress::Xdp) => "carries what is confirmed, if it has its checksum",
+            Some(PodIngress::TcNoGro) => "lets it pass: GRO is off at the pod's end of the veth",
+            _ => "lets it pass: the pod takes nothing from XDP",
+        };
+        self.step("xdp", looked_at, found.to_owned(), Outcome::Ok);
+    }
+
     fn programs(&mut self) {
         let hooks = [self.q.way.entrance(), self.q.way.exit()];
         let places = hooks.map(|hook| {
             let place = self.place(hook);
             let unknown = match hook {
                 Hook::FromPod | Hook::ToPod => "the pod's veth, not known yet".to_owned(),
-                Hook::ToWire | Hook::FromWire => "the uplink, of which there is none".to_owned(),
+                Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => {
+                    "the uplink, of which there is none".to_owned()
+                }
             };
             let device = place.map_or(unknown, |ifindex| self.s.device(ifindex));
             format!("{} on {device}", hook.name())
@@ -122,6 +143,9 @@ impl Walk<'_> {
             (missing, _) => (format!("NOT attached: {missing}"), Outcome::Kernel),
         };
         self.step("programs", places.join(", "), found, outcome);
+        if hooks[0] == Hook::FromWire && self.is_attached(Hook::FromWireXdp) == Some(true) {
+            self.xdp();
+        }
         let [entrance, _] = hooks;
         let has_uplink = self.place(Hook::FromWire).is_some();
         if self.is_attached(entrance) == Some(false) || !has_uplink {

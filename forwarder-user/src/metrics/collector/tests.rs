@@ -80,8 +80,11 @@ fn reading() -> Reading {
             manages_routes: 0,
             nodes_source: 1,
             version: [0; 3],
+            ingress: 0,
+            _pad: [0; 7],
             node_name: [b'n'; 256],
             nodes_error: [0; 512],
+            xdp_error: [0; 256],
         },
         fills: vec![Fill {
             map: "routes_v4",

@@ -9,7 +9,7 @@ use underpass_common::route::Route;
 use underpass_common::settings::Offload;
 use underpass_common::verdict::Hook;
 
-use crate::config::{Config, RoutesMode, UplinkChoice};
+use crate::config::{Config, Ingress, RoutesMode, UplinkChoice};
 use crate::diff::Actual;
 use crate::fuzzing::Bytes;
 use crate::plan::fixtures::{self, CNI0, ETH0, OWN_MAC, ip, net, peer_mac};
@@ -85,6 +85,7 @@ pub(super) fn config(bytes: &mut Bytes<'_>) -> Config {
         }),
         offload: bytes.pick(&[Offload::Confirmed, Offload::Always]),
         routes: bytes.pick(&[RoutesMode::Observe, RoutesMode::Manage]),
+        ingress: bytes.pick(&[Ingress::Tc, Ingress::Xdp]),
         ..fixtures::config()
     }
 }
@@ -307,6 +308,9 @@ pub(super) fn actual(bytes: &mut Bytes<'_>) -> Actual {
         if bytes.flag() {
             actual.outdated.insert(attached);
         }
+    }
+    for _ in 0..bytes.up_to(3) {
+        actual.xdp_pods.insert(ifindex(bytes));
     }
     for _ in 0..bytes.up_to(3) {
         actual.neighbours.insert((ifindex(bytes), address(bytes)));

@@ -13,7 +13,7 @@ use underpass_common::pod::PodState;
 
 use super::fixtures::*;
 use super::*;
-use crate::config::UplinkChoice;
+use crate::config::{Ingress, UplinkChoice};
 use crate::world::Node;
 use crate::world::kernel::{KernelRoute, Link, LinkKind, PolicyRule, RouteKind, VethPeer};
 use crate::world::netlink::PROTOCOL;

@@ -117,3 +117,47 @@ fn without_an_address_to_go_by_the_default_route_decides() {
         "no uplink: no interface with this node's InternalIP 192.0.2.1 or a default route; there are: lo"
     ));
 }
+
+#[test]
+fn xdp_hides_nothing_from_the_programs_of_others() {
+    let by_xdp = Config {
+        ingress: Ingress::Xdp,
+        ..config()
+    };
+    let mut world = world(2);
+    world.kernel.onlookers = vec!["guard".to_owned(), "meter".to_owned()];
+    let planned = plan(&by_xdp, &world).unwrap();
+    assert!(!planned.xdp && planned.uplink.is_some());
+    let why = planned.no_xdp.unwrap();
+    assert!(
+        why.contains("by eth0 (guard, meter) would not see"),
+        "{why}"
+    );
+}
+
+#[test]
+fn xdp_is_kept_off_an_uplink_that_carries_vlans() {
+    let by_xdp = Config {
+        ingress: Ingress::Xdp,
+        ..config()
+    };
+    let mut world = world(2);
+    let planned = plan(&by_xdp, &world).unwrap();
+    assert!(planned.xdp && planned.no_xdp.is_none());
+    assert!(!plan(&config(), &world).unwrap().xdp, "nobody has asked");
+
+    for (parent, is_fit) in [(CNI0, true), (ETH0, false)] {
+        let vlan = link(30, "eth0.5", LinkKind::Vlan(parent), None);
+        world.kernel.links.insert(30, vlan);
+        let planned = plan(&by_xdp, &world).unwrap();
+        assert_eq!(planned.xdp, is_fit);
+        let why = planned.no_xdp.unwrap_or_default();
+        assert_eq!(why.is_empty(), is_fit, "{why}");
+        assert!(
+            is_fit || why.contains("eth0 carries VLANs (eth0.5)"),
+            "{why}"
+        );
+        assert!(planned.uplink.is_some(), "TC goes on");
+        assert_eq!(plan(&config(), &world).unwrap().no_xdp, None);
+    }
+}

@@ -69,6 +69,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         match info {
             LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth(peer),
             LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
+            LinkInfo::Kind(InfoKind::Vlan) => link.kind = LinkKind::Vlan(peer.ifindex),
             LinkInfo::PortKind(InfoPortKind::Bridge) => link.master = controller,
             _ => {}
         }

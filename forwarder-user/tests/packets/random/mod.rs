@@ -28,7 +28,7 @@ use crate::launcher::Metadata;
 use crate::model::{self, Arrival};
 use crate::parsing::toward;
 use crate::rig::{Rig, with_rig};
-use crate::table::{Hex, NEXT, REDIRECT};
+use crate::table::{Hex, NEXT, PASS, REDIRECT, XDP_REDIRECT};
 use crate::world::{World, prefix};
 use mutate::{mutation, repair};
 
@@ -58,6 +58,7 @@ fn agree(rig: &mut Rig, hook: Hook) {
     rig.put(&world).expect("maps");
     let rig = RefCell::new(rig);
     let tried = Cell::new(0);
+    let carried = Cell::new(0);
     let fast = RefCell::new(BTreeMap::new());
     let end = Instant::now() + TIME;
     let config = Config {
@@ -80,6 +81,10 @@ fn agree(rig: &mut Rig, hook: Hook) {
             frame: &frame,
         };
         tried.update(|tried| tried + 1);
+        if hook == Hook::FromWire && gso_size == 0 {
+            let is_carried = check_express(&mut rig, &world, arrival)?;
+            carried.update(|carried| carried + u32::from(is_carried));
+        }
         if let Some(kind) = check(&rig, &world, arrival)? {
             *fast.borrow_mut().entry(kind).or_insert(0) += 1;
         }
@@ -87,6 +92,11 @@ fn agree(rig: &mut Rig, hook: Hook) {
     });
     if let Err(error) = result {
         panic!("{error}");
+    }
+    let carried = carried.get();
+    println!("{}: {carried} of {} by XDP", hook.name(), tried.get());
+    if hook == Hook::FromWire {
+        assert!(carried > tried.get() / 20, "{carried} of {}", tried.get());
     }
     // A model that gives everything to the kernel would prove nothing.
     let (tried, fast) = (tried.get(), fast.into_inner());
@@ -96,6 +106,41 @@ fn agree(rig: &mut Rig, hook: Hook) {
         assert!(of(false) > tried / 20, "{family:?}: {fast:?} of {tried}");
         assert!(of(true) > tried / 200, "{family:?}: {fast:?} of {tried}");
     }
+}
+
+/// Runs a frame through the XDP program: it leaves it as it is, or makes of it what the model says, but
+/// of no ICMP error. True where it has carried it.
+fn check_express(
+    rig: &mut Rig,
+    world: &World,
+    arrival: Arrival<'_>,
+) -> Result<bool, TestCaseError> {
+    let told = |error: anyhow::Error| TestCaseError::fail(format!("{error:#}"));
+    let before = rig.counts().map_err(told)?;
+    let (answer, bytes) = rig.run_xdp(arrival.frame).map_err(told)?;
+    let after = rig.counts().map_err(told)?;
+    let fast = Hook::FromWireXdp;
+    let added = after[&(fast, Verdict::Fast)].packets - before[&(fast, Verdict::Fast)].packets;
+    if answer == PASS {
+        prop_assert_eq!(Hex(&bytes), Hex(arrival.frame));
+        prop_assert!(before == after);
+        return Ok(false);
+    }
+    prop_assert_eq!(answer, XDP_REDIRECT);
+    prop_assert_eq!(added, 1);
+    // The one device that XDP is on is the uplink.
+    let arrival = Arrival {
+        ifindex: UPLINK,
+        ..arrival
+    };
+    let expected = model::fast(world, arrival);
+    let Some(expected) = expected.filter(|expected| !expected.is_error) else {
+        return Err(TestCaseError::fail(
+            "XDP carries what the kernel should have",
+        ));
+    };
+    prop_assert_eq!(Hex(&bytes), Hex(&expected.frame));
+    Ok(true)
 }
 
 /// Runs a frame, and compares. Tells of a fast one its family, and whether it was an ICMP error.

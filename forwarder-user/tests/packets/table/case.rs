@@ -16,7 +16,7 @@ use super::{Fate, Hex, Row, Witness};
 pub(super) struct Case<'a> {
     pub(super) row: &'a Row,
     pub(super) packet: Packet,
-    before: World,
+    pub(super) before: World,
     after: World,
 }
 
@@ -137,7 +137,7 @@ impl Case<'_> {
         self.check_maps(rig, &run)
     }
 
-    fn bytes_after(&self, frame: &[u8]) -> Vec<u8> {
+    pub(super) fn bytes_after(&self, frame: &[u8]) -> Vec<u8> {
         match self.row.fate {
             Fate::Fast(way_out) => {
                 let routed = self.packet.clone().routed(way_out.dst_mac, way_out.src_mac);
@@ -175,14 +175,18 @@ fn is_stamped(verdict: Verdict) -> bool {
     )
 }
 
-fn since(now: Count, before: Count) -> Count {
+pub(super) fn since(now: Count, before: Count) -> Count {
     Count {
         packets: now.packets - before.packets,
         bytes: now.bytes - before.bytes,
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+pub(super) fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), String> {
     match found == expected {
         true => Ok(()),
         false => Err(format!(

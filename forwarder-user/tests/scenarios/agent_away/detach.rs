@@ -78,7 +78,7 @@ fn programs_on(node: &Node, device: &str) -> Result<Vec<u32>> {
 
 /// The kernel's ids of our programs.
 fn our_programs(pins: &Pins) -> Result<Vec<u32>> {
-    let hooks = Hook::ALL.iter();
+    let hooks = Hook::TC.iter();
     hooks
         .map(|hook| Ok(ProgramInfo::from_pin(pins.program(*hook))?.id()))
         .collect()

@@ -84,9 +84,15 @@ impl Counted {
 
     fn of(&self, hook: &Value, verdict: &Value) -> Result<u64> {
         let counts = self.0.as_array().context("status has no verdicts")?;
-        let is_it = |count: &&Value| count["hook"] == *hook && count["verdict"] == *verdict;
-        let count = counts.iter().find(is_it);
-        Ok(count.map_or(0, |count| count["packets"].as_u64().unwrap_or_default()))
+        // What XDP has carried is counted where it was.
+        let by_xdp = (*hook == "from_wire").then_some("from_wire_xdp");
+        let is_at = |count: &Value| {
+            count["hook"] == *hook || by_xdp.is_some_and(|name| count["hook"] == name)
+        };
+        let those = counts
+            .iter()
+            .filter(|count| is_at(count) && count["verdict"] == *verdict);
+        Ok(those.filter_map(|count| count["packets"].as_u64()).sum())
     }
 }
 

@@ -32,10 +32,16 @@ fn gso() -> Result<()> {
 }
 
 fn trains_go_fast(family: Family) -> Result<()> {
-    let lab = common::lab().families(family).build()?;
+    // Trains on the wire, also where others have none.
+    let lab = common::lab().families(family).whole_frames(false).build()?;
     let agents = start_agents(&lab, &AgentOptions::default())?;
     transfer(&lab)?;
     for (node, hook) in [(1, Hook::FromPod), (2, Hook::FromWire)] {
+        if node == 2 && common::is_by_xdp() {
+            // A veth whose far end has XDP takes trains apart before it sends them: veth_fix_features() in the kernel's
+            // drivers/net/veth.c.
+            continue;
+        }
         let fast = count(&lab, node, hook, Verdict::Fast)?;
         ensure!(
             fast.bytes / fast.packets > 3000,

@@ -185,10 +185,11 @@ fn transfer_is_fast(lab: &Lab) -> Result<()> {
 /// Bytes that node 2 has brought to its pod past the kernel.
 fn fast_into_pods(lab: &Lab) -> Result<u64> {
     let counts = Datapath::of(lab, lab.node(2))?.maps.verdicts()?;
-    let mut counts = counts.into_iter();
-    let fast =
-        counts.find(|(hook, verdict, _)| (*hook, *verdict) == (Hook::FromWire, Verdict::Fast));
-    Ok(fast.map_or(0, |(_, _, count)| count.bytes))
+    let into_pods = [Hook::FromWire, Hook::FromWireXdp];
+    let fast = counts
+        .into_iter()
+        .filter(|(hook, verdict, _)| into_pods.contains(hook) && *verdict == Verdict::Fast);
+    Ok(fast.map(|(_, _, count)| count.bytes).sum())
 }
 
 fn wait_for_state_on(lab: &Lab, node: usize, wanted: PodState) -> Result<()> {

@@ -16,12 +16,15 @@ use crate::tasks::image::ForTests;
 use crate::{terminal, workspace};
 
 /// Variables that reach the tests also where they run as root by sudo, which drops what it isn't told of.
-const PASSED_ON: [&str; 4] = [
+const PASSED_ON: [&str; 5] = [
     "RUST_BACKTRACE",
+    INGRESS,
     "UNDERPASS_ORACLE_PACKETS",
     "UNDERPASS_ORACLE_SEED",
     "UNDERPASS_SEED",
 ];
+/// With `xdp`, the agents of the scenarios use XDP.
+const INGRESS: &str = "UNDERPASS_INGRESS";
 /// The file in which a test notes that it cannot run on this machine.
 const SKIP_LOG: &str = "UNDERPASS_SKIP_LOG";
 
@@ -80,7 +83,25 @@ impl Libtest<'_> {
     /// # Errors
     /// It cannot be started, or root is out of reach.
     pub fn run_as_root(&self, test: &Executable) -> Result<Results> {
+        self.run_as_root_with(test, self.env(test))
+    }
+
+    /// The same once more, with agents that have XDP before TC on their uplinks.
+    ///
+    /// # Errors
+    /// As [`run_as_root`](Self::run_as_root).
+    pub fn run_by_xdp(&self, test: &Executable) -> Result<Results> {
         let mut env = self.env(test);
+        env.retain(|(name, _)| *name != INGRESS);
+        env.push((INGRESS, "xdp".into()));
+        self.run_as_root_with(test, env)
+    }
+
+    fn run_as_root_with(
+        &self,
+        test: &Executable,
+        mut env: Vec<(&'static str, OsString)>,
+    ) -> Result<Results> {
         env.push(("PATH", search_path()));
         let purpose = format!("run the tests `{}` in network namespaces", test.target);
         let mut command = as_root(&test.path, &env, &purpose)?;

@@ -95,6 +95,9 @@ fn run_here(report: &mut Report, libtest: &mut Libtest<'_>, no_kernel: bool) {
     report.tests("doc tests", || libtest.run_doc_tests());
     for test in &as_root {
         report.tests(&test.target, || libtest.run_as_root(test));
+        if test.target == "scenarios" {
+            report.tests("scenarios, by XDP", || libtest.run_by_xdp(test));
+        }
     }
     if no_kernel {
         report.left_out(&format!("kernel {usual}"), "--no-kernel");

@@ -179,7 +179,7 @@ fn snapshot(way: Way) -> Snapshot {
     let pod = Pod {
         mac: POD_MAC,
         state: PodState::Attached as u8,
-        _pad: 0,
+        ingress: 0,
         name: [0; 16],
     };
     Snapshot {

@@ -1,7 +1,7 @@
 //! Where packets go.
 
 use underpass_common::flow::{PROTOCOL_UDP, confirmed};
-use underpass_common::pod::PodState;
+use underpass_common::pod::{PodIngress, PodState};
 use underpass_common::verdict::Hook;
 
 use super::*;
@@ -151,6 +151,26 @@ fn from_the_wire() {
                 "",
                 &[],
                 "tcp anybody -> 10.244.1.11",
+            ),
+            row(
+                |s, _| {
+                    s.attached.insert((Hook::FromWireXdp, UPLINK));
+                    s.pods.get_mut(&VETH).unwrap().ingress = PodIngress::Xdp as u8;
+                },
+                "fast",
+                "",
+                &[],
+                "carries what is confirmed, if it has its checksum",
+            ),
+            row(
+                |s, _| {
+                    s.attached.insert((Hook::FromWireXdp, UPLINK));
+                    s.pods.get_mut(&VETH).unwrap().ingress = PodIngress::TcNoGro as u8;
+                },
+                "fast",
+                "",
+                &[],
+                "lets it pass: GRO is off at the pod's end of the veth",
             ),
             row(
                 |s, _| s.flows.clear(),

@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags};
 use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcOption};
 
-use super::messages::{MAC, address, ip, neighbour, net, port, qdisc, route, rule, veth};
+use super::messages::{MAC, address, ip, neighbour, net, port, qdisc, route, rule, veth, vlan};
 use crate::world::kernel::{LinkKind, RouteKind, VethPeer};
 use crate::world::netlink::events::{Event, decode_datagram, event};
 use crate::world::netlink::{PROTOCOL, decode, rules};
@@ -50,6 +50,12 @@ fn a_veth_knows_its_peer_and_where_it_lives() {
         assert_eq!((link.ifindex, link.name.as_str()), (3, "veth3"));
         assert_eq!(link.mac, [2, 0, 0, 0, 1, 3]);
     }
+}
+
+#[test]
+fn a_vlan_knows_whose_it_is() {
+    let link = decode::link(&vlan(5, 2)).unwrap();
+    assert_eq!(link.kind, LinkKind::Vlan(2));
 }
 
 #[test]

@@ -44,6 +44,12 @@ pub(super) fn veth(ifindex: u32, peer: u32, netns_id: Option<i32>) -> LinkMessag
     link(ifindex, attributes)
 }
 
+pub(super) fn vlan(ifindex: u32, parent: u32) -> LinkMessage {
+    let info = vec![LinkInfo::Kind(InfoKind::Vlan)];
+    let attributes = vec![LinkAttribute::Link(parent), LinkAttribute::LinkInfo(info)];
+    link(ifindex, attributes)
+}
+
 pub(super) fn port(of: InfoPortKind) -> LinkMessage {
     let info = vec![LinkInfo::Kind(InfoKind::Dummy), LinkInfo::PortKind(of)];
     let attributes = vec![LinkAttribute::Controller(9), LinkAttribute::LinkInfo(info)];

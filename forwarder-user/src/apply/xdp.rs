@@ -1,0 +1,124 @@
+//! XDP on the uplink, and which pods it hands packets to. Where it cannot be had TC does the work: that is no
+//! failure, but somebody should know.
+
+use nix::time::{ClockId, clock_gettime};
+use underpass_common::addr::Mac;
+use underpass_common::verdict::Hook;
+use underpass_common::xdp::{LEASE_NS, Lease};
+
+use super::failures::Failures;
+use super::tell::tell;
+use super::{Applier, Changes, Plan};
+use crate::datapath::attach::Device;
+use crate::world::netlink::Filter;
+
+impl Applier {
+    /// Why XDP is not on the uplink, where it should be.
+    pub fn xdp_refused(&self) -> Option<&str> {
+        self.xdp_refused.as_deref()
+    }
+
+    /// TCX programs of others on what comes in by the uplink, by name.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn onlookers(&self, uplink: u32) -> anyhow::Result<Vec<String>> {
+        self.attachments.onlookers(uplink)
+    }
+
+    /// Whether a filter is one of ours.
+    pub fn is_ours(&self, filter: &Filter) -> bool {
+        self.attachments.is_ours(&filter.kind, filter.priority)
+    }
+
+    /// Lets XDP go on for a while. To be called every second.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn renew_xdp_lease(&mut self) -> anyhow::Result<()> {
+        match self.leased {
+            Some(mac) => self.maps.set_xdp_lease(&lease(mac)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets XDP carry packets to the uplink's MAC, or none.
+    pub(super) fn lease_xdp(&mut self, plan: &Plan, failures: &mut Failures) {
+        let mac = plan
+            .uplink
+            .as_ref()
+            .filter(|_| plan.xdp)
+            .map(|uplink| uplink.mac);
+        self.leased = mac;
+        let written = match mac {
+            Some(mac) => lease(mac).and_then(|lease| self.maps.set_xdp_lease(&lease)),
+            None => self
+                .maps
+                .xdp_lease()
+                .and_then(|found| match found == Lease::default() {
+                    true => Ok(()),
+                    false => self.maps.set_xdp_lease(&Lease::default()),
+                }),
+        };
+        failures.note(written);
+    }
+
+    /// Attaches the program to the uplink; what there is to tell of it.
+    pub(super) fn attach_xdp(&mut self, ifindex: u32, name: Option<&str>) -> Option<String> {
+        let name = name?;
+        let outcome = match &self.no_xdp {
+            Some(why) => Err(why.clone()),
+            None => {
+                let device = Device { ifindex, name };
+                let attached = self
+                    .attachments
+                    .attach(&mut self.ebpf, Hook::FromWireXdp, device);
+                attached.map_err(|error| format!("{error:#}"))
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                self.current.insert((Hook::FromWireXdp, ifindex));
+                Some(format!("{} to {name}", Hook::FromWireXdp.name()))
+            }
+            Err(why) => {
+                self.xdp_refused = Some(why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove_xdp_pods(&mut self, changes: &Changes, failures: &mut Failures) {
+        for &ifindex in &changes.xdp_pods_removed {
+            failures.note(self.maps.remove_xdp_pod(ifindex));
+        }
+        tell(
+            "no longer by XDP: the pod at interface",
+            &listed(&changes.xdp_pods_removed),
+        );
+    }
+
+    pub(super) fn add_xdp_pods(&mut self, changes: &Changes, failures: &mut Failures) {
+        for &ifindex in &changes.xdp_pods_added {
+            failures.note(self.maps.add_xdp_pod(ifindex));
+        }
+        tell(
+            "by XDP: the pod at interface",
+            &listed(&changes.xdp_pods_added),
+        );
+    }
+}
+
+fn listed(ifindexes: &std::collections::BTreeSet<u32>) -> Vec<u32> {
+    ifindexes.iter().copied().collect()
+}
+
+fn lease(uplink_mac: Mac) -> anyhow::Result<Lease> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
+    Ok(Lease {
+        uplink_mac,
+        until_ns: now_ns + LEASE_NS,
+        ..Lease::default()
+    })
+}
