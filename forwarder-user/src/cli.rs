@@ -50,6 +50,16 @@ the file are the options' names:
 An empty variable counts as one that is not set. NODE_NAME, as UNDERPASS_NODE_NAME was called before, counts where \
 that one is not set.";
 
+/// What `underpass detach --help` and its man page say last.
+const DETACH_HELP: &str = "\
+Stop the agent first. Connections go on, by the kernel's road.
+
+The routes that an agent with --routes manage has made (protocol 85) are deleted as well. Without them pods of different \
+nodes no longer reach one another: let something else keep the routes first, on every node.
+
+To stop the fast path alone, and to keep those routes, remove the pins of the programs' links instead, with the agent \
+stopped: rm -r /sys/fs/bpf/underpass/links. Before Linux 6.6 the programs are filters, which docs/bpftool.md deletes.";
+
 /// What `underpass` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -68,12 +78,13 @@ pub enum Command {
     /// What would become of a packet, step by step, and why
     #[command(after_long_help = TRACE_EXAMPLES)]
     Trace(TraceArgs),
-    /// What goes by, live: rates past the kernel and by it, and why by it
+    /// Live: packets on the fast path and through the kernel, and why
     #[command(after_long_help = TOP_HELP)]
     Top(TopArgs),
     /// Is this machine fit? Every precondition, with what to do about it. Ends with 1 where one fails, else with 0
     Check(Box<CheckArgs>),
     /// Take everything out again: programs, maps, routes, neighbours, sysctls
+    #[command(after_long_help = DETACH_HELP)]
     Detach(DetachArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),

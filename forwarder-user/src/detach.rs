@@ -20,7 +20,10 @@ use crate::{conntrack, inspect};
 /// Where an agent still runs, here or on other pins, which would put everything back; or where something would not go.
 pub async fn detach(pins: &Pins) -> Result<()> {
     if !pins.root().exists() {
-        println!("nothing to take out: there is no {}", pins.root().display());
+        println!(
+            "nothing to take out: there is no {} (--bpffs or UNDERPASS_BPFFS names another place)",
+            pins.root().display()
+        );
         return Ok(());
     }
     let alone = OnlyAgent::take(pins.root()).await?;

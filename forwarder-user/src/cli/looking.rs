@@ -174,10 +174,15 @@ pub struct CheckArgs {
     pub node_name: Option<String>,
     /// Nodes from a file. Without this and --kubeconfig: from the maps of an agent that ran here, else,
     /// in a pod, from the Kubernetes API
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "UNDERPASS_NODES_FILE")]
     pub nodes_file: Option<PathBuf>,
     /// Nodes from the Kubernetes API, reached with this kubeconfig
-    #[arg(long, value_name = "FILE", conflicts_with = "nodes_file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "nodes_file",
+        env = "UNDERPASS_KUBECONFIG"
+    )]
     pub kubeconfig: Option<PathBuf>,
     /// Which uplink.
     #[command(flatten)]

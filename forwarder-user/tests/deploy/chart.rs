@@ -18,6 +18,10 @@ fn the_chart_makes_what_the_overlay_makes() -> Result<()> {
         (&["overlays/always"], &["offload=always"]),
         (&["detach"], &["detach=true"]),
         (
+            &["detach-labelled"],
+            &["detach=true", "nodeSelector.underpass=off"],
+        ),
+        (
             &["preflight"],
             &["preflight.enabled=true", "agent.enabled=false"],
         ),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use caps::Capability;
@@ -28,7 +29,7 @@ const OF_CLUSTERS: [&str; 5] = [
     "k3s ctr images import underpass-",
     "kind load image-archive target/container-image/underpass-",
     "for node in $(kind get nodes); do docker exec",
-    "kubectl get events --field-selector involvedObject.kind=Node",
+    "kubectl -n default get events --field-selector involvedObject.kind=Node",
 ];
 
 #[test]
@@ -46,6 +47,9 @@ fn every_command_names_what_there_is() -> Result<()> {
 }
 
 fn look_at(test: &str, command: &str) -> Result<()> {
+    if let Some(made) = command.strip_suffix(" | kubectl apply -f -") {
+        return has_another_image(test, made);
+    }
     let words: Vec<_> = command.split(' ').collect();
     match words[..] {
         // The image's own tests run it.
@@ -58,7 +62,24 @@ fn look_at(test: &str, command: &str) -> Result<()> {
             kustomize(test, folder).map(drop)
         }
         ["kubectl", "-n", "kube-system", "rollout", "status", name]
+        | [
+            "kubectl",
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            name,
+            "--timeout=2m",
+        ]
         | ["kubectl", "-n", "kube-system", "logs", name] => is_a_daemon_set(name),
+        // overlays.rs looks at what the label does.
+        [
+            "kubectl",
+            "label",
+            "node",
+            "NODE",
+            "underpass=off" | "underpass-",
+        ] => Ok(()),
         [
             "kubectl",
             "-n",
@@ -66,9 +87,23 @@ fn look_at(test: &str, command: &str) -> Result<()> {
             "logs",
             "-c",
             "check",
+            "--tail=-1",
             "--prefix",
             "-l",
             label,
+        ]
+        | [
+            "kubectl",
+            "-n",
+            "kube-system",
+            "get",
+            "pods",
+            "-l",
+            label,
+            "-o",
+            "wide",
+            "--field-selector",
+            "spec.nodeName=NODE",
         ] => {
             let name = label.strip_prefix("app.kubernetes.io/name=");
             is_a_daemon_set(&format!("daemonset/{}", name.context("another label")?))
@@ -76,7 +111,7 @@ fn look_at(test: &str, command: &str) -> Result<()> {
         [
             "helm",
             "install" | "upgrade",
-            "underpass" | "underpass-preflight",
+            "underpass" | "underpass-preflight" | "underpass-detach",
             "deploy/helm/underpass",
             "--namespace",
             "kube-system",
@@ -85,14 +120,14 @@ fn look_at(test: &str, command: &str) -> Result<()> {
             let settings: Vec<_> = settings
                 .iter()
                 .copied()
-                .filter(|word| *word != "--set")
+                .filter(|word| !["--set", "--reuse-values"].contains(word))
                 .collect();
             helm(test, &settings).map(drop)
         }
         [
             "helm",
             "uninstall",
-            "underpass" | "underpass-preflight",
+            "underpass" | "underpass-preflight" | "underpass-detach",
             "--namespace",
             "kube-system",
         ] => Ok(()),
@@ -101,6 +136,31 @@ fn look_at(test: &str, command: &str) -> Result<()> {
         _ if OF_CLUSTERS.iter().any(|start| command.starts_with(start)) => Ok(()),
         _ => bail!("nobody looks at it"),
     }
+}
+
+/// What is made of a folder, by `kubectl kustomize FOLDER | sed EXPRESSION`, has the image in another place.
+fn has_another_image(test: &str, command: &str) -> Result<()> {
+    let (folder, edit) = command.split_once(" | sed ").context("no sed")?;
+    let folder = folder.strip_prefix("kubectl kustomize deploy/");
+    let folder = folder.context("not in deploy/")?;
+    kustomize(test, folder)?;
+    let manifest = deploy(folder).join("daemonset.yaml");
+    let edited = Command::new("sed")
+        .arg(edit.trim_matches('\''))
+        .arg(manifest)
+        .output()?;
+    let edited = String::from_utf8(edited.stdout)?;
+    let images = edited.lines().filter(|line| line.contains("image: "));
+    let images: Vec<_> = images.map(str::trim).collect();
+    let elsewhere = format!(
+        "image: registry.example/underpass:{}",
+        env!("CARGO_PKG_VERSION")
+    );
+    ensure!(
+        !images.is_empty() && images.iter().all(|image| *image == elsewhere),
+        "{images:?}"
+    );
+    Ok(())
 }
 
 fn is_a_daemon_set(name: &str) -> Result<()> {
@@ -149,6 +209,19 @@ fn its_capabilities_are_the_manifests() -> Result<()> {
     let told: BTreeSet<_> = rows.map(|it| it.index()).collect();
     let given = PodSpec::of_file(AGENT)?.containers[0].capabilities()?;
     assert_eq!(told, given.iter().map(Capability::index).collect());
+    Ok(())
+}
+
+/// A patch of where the agent listens meets that argument.
+#[test]
+fn its_patch_is_of_where_the_agent_listens() -> Result<()> {
+    let args = PodSpec::of_file(AGENT)?.containers.remove(0).args;
+    let at = args.iter().position(|arg| arg.starts_with("--listen="));
+    let at = at.context("it does not listen")?;
+    let patch = format!(
+        "- op: replace\n        path: /spec/template/spec/containers/0/args/{at}\n        value: --listen="
+    );
+    ensure!(DOCUMENT.contains(&patch), "no such patch: {patch}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use underpass::cli::{self, Cli, OffloadMode, RoutesMode};
 
 use crate::manifest::{AGENT, DETACH, PREFLIGHT, PodSpec};
@@ -70,6 +70,40 @@ fn the_probes_find_the_agent() -> Result<()> {
         assert_eq!(asks["port"], listen.port(), "{probe}");
         assert_eq!(asks["path"], path, "{probe}");
     }
+    Ok(())
+}
+
+/// Where the label is, no agent runs, and everything can be taken out: there and nowhere else.
+#[test]
+fn a_label_keeps_the_agent_off_a_node_and_has_it_taken_out() -> Result<()> {
+    const TEST: &str = "a_label_keeps_the_agent_off_a_node_and_has_it_taken_out";
+    let pod_of = |overlay: &str| -> Result<Option<Value>> {
+        let Some(objects) = kustomize(TEST, &format!("kubernetes/{overlay}"))? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            daemon_set(&objects)?["spec"]["template"]["spec"].clone(),
+        ))
+    };
+    for overlay in ["overlays/beside", "overlays/always"] {
+        let Some(pod) = pod_of(overlay)? else {
+            return Ok(());
+        };
+        let required =
+            &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let label = json!({ "key": "underpass", "operator": "NotIn", "values": ["off"] });
+        let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions": [label] }] });
+        assert_eq!(*required, terms, "{overlay}");
+    }
+    let Some(labelled) = pod_of("detach-labelled")? else {
+        return Ok(());
+    };
+    let Some(mut all) = pod_of("detach")? else {
+        return Ok(());
+    };
+    assert!(all["affinity"].is_null());
+    all["nodeSelector"]["underpass"] = "off".into();
+    assert_eq!(labelled, all);
     Ok(())
 }
 

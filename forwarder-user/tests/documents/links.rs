@@ -14,15 +14,20 @@ fn links(document: &str) -> Vec<&str> {
     links.filter(|link| !link.contains("://")).collect()
 }
 
-#[test]
-fn all_links_lead_somewhere() -> Result<()> {
+/// The documents for people: README and what is in `docs/`.
+pub fn documents() -> Result<Vec<String>> {
     let mut documents = vec!["README.md".to_owned()];
     for entry in fs::read_dir(root().join("docs"))? {
         let name = entry?.file_name();
         documents.push(format!("docs/{}", name.to_string_lossy()));
     }
     documents.retain(|name| name.ends_with(".md"));
-    for name in &documents {
+    Ok(documents)
+}
+
+#[test]
+fn all_links_lead_somewhere() -> Result<()> {
+    for name in &documents()? {
         let document = repository(name);
         for link in links(&document) {
             follow(name, &document, link)?;

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use underpass_bench::lab::{AgentOptions, AgentProcess};
 use underpass_bench::{Lab, root_or_skip, skip};
+use underpass_common::peer::{PeerState, Refusal};
 
 use crate::blocks::{Block, blocks};
+use crate::links::documents;
 use crate::shell::Shell;
 use crate::traffic::Traffic;
 use crate::{DEADLINE, repository, try_block};
@@ -74,6 +76,39 @@ fn what_is_typed_and_shown_fits_a_terminal() {
     assert!(wide.is_empty(), "wider than 80 columns: {wide:#?}");
 }
 
+/// So has who reads the other documents, where pictures of screens are concerned.
+#[test]
+fn every_picture_fits_a_terminal() -> Result<()> {
+    let mut pictures = 0;
+    for name in documents()? {
+        let document = repository(&name);
+        for picture in document.split("```text\n").skip(1) {
+            let picture = picture.split("```").next().unwrap_or_default();
+            let wide = picture.lines().find(|line| line.chars().count() > 80);
+            ensure!(wide.is_none(), "{name}: wider than 80 columns: {wide:?}");
+            pictures += 1;
+        }
+    }
+    ensure!(pictures >= 20, "pictures are lost: {pictures}");
+    Ok(())
+}
+
+/// Troubleshooting has a node's state in the words that `underpass peers` has for it.
+#[test]
+fn states_are_named_as_peers_names_them() {
+    let document = repository(TROUBLESHOOTING);
+    for state in [
+        PeerState::KernelRoutesElsewhere,
+        PeerState::OtherMtu,
+        PeerState::NotOnLink,
+    ] {
+        let words = format!("- `{}`: ", state.name().replace('_', " "));
+        assert!(document.contains(&words), "no {words}");
+    }
+    let refused = format!("`refused: {}`", Refusal::OutsideClusterCidr.description());
+    assert!(document.contains(&refused), "no {refused}");
+}
+
 fn lines_for_a_node(document: &str) -> BTreeSet<&str> {
     let lines = blocks(document)
         .into_iter()
@@ -111,7 +146,8 @@ fn metrics_are_served(document: &str, agent: &AgentProcess) -> Result<()> {
         .collect();
     metrics.first().context("no metric is named")?;
     for metric in metrics {
-        let is_it = |line: &str| line.starts_with(metric);
+        // Of what has no sample now, the type is there.
+        let is_it = |line: &str| line.trim_start_matches("# TYPE ").starts_with(metric);
         ensure!(served.lines().any(is_it), "nobody serves {metric}");
     }
     Ok(())

@@ -33,6 +33,29 @@ fn promtool_takes_the_rules() -> Result<()> {
     )
 }
 
+/// The job that the handbook shows is one that Prometheus takes, by the name that the rules go by.
+#[test]
+fn promtool_takes_the_handbooks_job() -> Result<()> {
+    let handbook = repository("docs/kubernetes.md");
+    let blocks = handbook.split("```yaml\n").skip(1);
+    let mut blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let job = blocks.find(|block| block.starts_with("scrape_configs:"));
+    let job = job.context("there is no scrape job")?;
+    ensure!(job.contains("- job_name: underpass\n"), "{job}");
+    // A promtool of our own knows no Kubernetes.
+    let discovery = "kubernetes_sd_configs:\n      - role: node\n";
+    ensure!(job.contains(discovery), "{job}");
+    let job = job.replace(
+        discovery,
+        "static_configs:\n      - targets: [node1:10250]\n",
+    );
+    promtool(
+        "promtool_takes_the_handbooks_job",
+        &["check", "config", "/dev/stdin"],
+        &job,
+    )
+}
+
 #[test]
 fn each_alert_fires_when_it_should_and_not_otherwise() -> Result<()> {
     const TEST: &str = "each_alert_fires_when_it_should_and_not_otherwise";

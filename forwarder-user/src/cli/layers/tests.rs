@@ -102,6 +102,7 @@ fn a_check_is_told_by_the_agents_variables_and_an_option_goes_before_them() {
             ("UNDERPASS_NODE_NAME", "a"),
             ("UNDERPASS_IFACE", ""),
             ("UNDERPASS_IFACE_REGEX", "ens.*"),
+            ("UNDERPASS_NODES_FILE", "nodes.yaml"),
             // Not for it.
             ("UNDERPASS_CONFIG", "/nowhere/agent.yaml"),
             ("UNDERPASS_MAX_FLOWS", "none"),
@@ -111,10 +112,18 @@ fn a_check_is_told_by_the_agents_variables_and_an_option_goes_before_them() {
     let args = start.check().unwrap();
     assert_eq!(args.node_name.as_deref(), Some("a"));
     assert!(args.uplink.iface.is_none() && args.uplink.iface_regex.is_some());
+    assert_eq!(args.nodes_file, Some("nodes.yaml".into()));
     start.words.push("--iface=eth0");
+    start.words.push("--kubeconfig=config");
     let args = start.check().unwrap();
     assert_eq!(args.uplink.iface.as_deref(), Some("eth0"));
     assert!(args.uplink.iface_regex.is_none());
+    assert_eq!(args.kubeconfig, Some("config".into()));
+    assert!(args.nodes_file.is_none());
+    start.words.pop();
+    start.variables.push(("UNDERPASS_KUBECONFIG", "config"));
+    let told = "UNDERPASS_KUBECONFIG: cannot be together with UNDERPASS_NODES_FILE";
+    assert_eq!(start.check().unwrap_err(), told);
     let command = Cli::command();
     for arg in settings(&command, CHECK) {
         let variable = arg.get_env();
