@@ -276,8 +276,11 @@ mod tests {
         assert_eq!(faults, ["agent killed: 2 packets lost; 0 without agents"]);
         assert!(!report([1, 0, 0], SOUND).is_clean());
         assert!(report([0, 5, 0], SOUND).is_clean());
+        let faults = report([0, A_LITTLE + 1, 0], SOUND).faults;
+        let expected = "node's MAC changes: 1001 packets lost; 0 without agents";
+        assert_eq!(faults, [expected]);
         let text = report([0, 5, 2], SOUND).to_string();
-        assert!(text.contains("(not judged)"), "{text}");
+        assert!(text.contains("(the kernel, too)"), "{text}");
         assert!(text.contains("lost with agents, event 2, agent killed: flow 2"));
         assert!(!text.contains("flow 1"), "nor named: {text}");
     }

@@ -30,7 +30,7 @@ impl fmt::Display for Report {
                 if row.is_harmless {
                     ""
                 } else {
-                    "  (not judged)"
+                    "  (the kernel, too)"
                 },
             )?;
         }

@@ -50,28 +50,6 @@ pub async fn at(
     Ok(found)
 }
 
-/// An XDP program of somebody else.
-///
-/// # Errors
-/// Where the kernel does not tell.
-pub fn xdp(pins: &Pins, port: &Port) -> Result<Option<Foreign>> {
-    let Some(there) = query::xdp(port.ifindex)? else {
-        return Ok(None);
-    };
-    let ours = link_info::xdp_device(&pins.link(Hook::FromWireXdp, port.ifindex));
-    if ours.ok().flatten() == Some(port.ifindex) {
-        return Ok(None);
-    }
-    let name =
-        query::program_name(there.program).map_or_else(String::new, |name| format!(" {name}"));
-    Ok(Some(Foreign {
-        device: port.name.clone(),
-        hook: Hook::FromWireXdp,
-        what: format!("XDP program{name} (id {})", there.program),
-        before_ours: true,
-    }))
-}
-
 /// The programs of the links that are pinned. Where there is none, none is ours.
 fn linked(pins: &Pins) -> BTreeSet<u32> {
     let links = fs::read_dir(pins.links()).into_iter().flatten().flatten();

@@ -312,7 +312,6 @@ async fn programs(
     if let Some(uplink) = uplink {
         let hooks = [Hook::FromWire, Hook::ToWire];
         found.extend(foreign::at(netlink, pins, uplink, hooks, tcx).await?);
-        found.extend(foreign::xdp(pins, uplink)?);
     }
     for pod in pods {
         let hooks = [Hook::FromPod, Hook::ToPod];
