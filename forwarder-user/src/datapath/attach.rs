@@ -231,7 +231,7 @@ impl Attachments {
 
     /// Whether a filter with this kind and priority is ours.
     pub fn is_ours(&self, kind: &str, priority: u16) -> bool {
-        self.mechanism == Mechanism::Clsact && kind == "bpf" && priority == filter::FILTER_PRIORITY
+        self.mechanism == Mechanism::Clsact && filter::is_ours(kind, priority)
     }
 
     /// Detaches the program of a hook; none there is as good.

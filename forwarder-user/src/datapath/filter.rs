@@ -13,6 +13,11 @@ use super::clsact;
 /// Priority of our filters where there is no TCX. One of its own, so that no other filter is
 /// replaced; high, so that those of others run first and we see what they leave.
 pub const FILTER_PRIORITY: u16 = 0xc0de;
+/// Whether a filter of this kind and priority is ours, where there is no TCX.
+pub fn is_ours(kind: &str, priority: u16) -> bool {
+    kind == "bpf" && priority == FILTER_PRIORITY
+}
+
 /// Handle of our filters.
 const FILTER_HANDLE: Handle = Handle::new(0, 1);
 

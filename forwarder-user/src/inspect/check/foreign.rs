@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use underpass_common::verdict::Hook;
 
 use super::facts::{Foreign, Port};
-use crate::datapath::filter::FILTER_PRIORITY;
+use crate::datapath::filter::{FILTER_PRIORITY, is_ours};
 use crate::datapath::query::{self, Attached};
 use crate::datapath::{Pins, link_info};
 use crate::world::netlink::{Filter, Netlink, Xdp};
@@ -112,9 +112,7 @@ impl Place<'_> {
 
     /// Where there is TCX, its programs run before all filters (`sch_handle_ingress()` of net/core/dev.c).
     fn filters(&self, filters: &[Filter]) -> Vec<Foreign> {
-        let ours = |filter: &&Filter| {
-            !self.tcx && filter.kind == "bpf" && filter.priority == FILTER_PRIORITY
-        };
+        let ours = |filter: &&Filter| !self.tcx && is_ours(&filter.kind, filter.priority);
         let others = filters.iter().filter(|filter| !ours(filter));
         others
             .map(|filter| {
