@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::config::UplinkChoice;
+use crate::datapath::load::MAX_FLOWS;
 use crate::datapath::pins::DEFAULT_DIR;
 use crate::packet_trace::PacketFilter;
 use crate::sysctl;
@@ -290,7 +291,7 @@ pub struct AgentArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 65_536,
+        default_value_t = MAX_FLOWS,
         env = "UNDERPASS_MAX_FLOWS"
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=16_777_216))]

@@ -28,6 +28,9 @@ const TRACING: [&str; 2] = [TRACE_LINES, map_names::TRACED];
 /// The programs' global that says what is traced.
 const PACKET_TRACE: &str = "PACKET_TRACE";
 
+/// Entries of each family's flow table, where nothing else is asked for.
+pub const MAX_FLOWS: u32 = 65_536;
+
 /// What can be asked for at load time.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -43,7 +46,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
-            max_flows: 65_536,
+            max_flows: MAX_FLOWS,
             xdp: false,
             packet_trace: Filter::OFF,
         }
