@@ -179,11 +179,11 @@ fn rows(seen: &Seen) -> Vec<Row> {
 }
 
 impl Row {
-    /// Where the kernel alone loses as much, it is the machine's fault, and told all the same.
+    /// What the kernel alone has lost is told beside it: it may be the machine's fault, and is for people to judge.
     fn fault(&self) -> Option<String> {
         let (lost, without) = (self.with_agents.lost, self.without.lost);
         let may_be = match self.is_harmless {
-            true => without,
+            true => 0,
             // The agents hear of it a little after the kernel, but not seconds after.
             false => 2 * without + A_LITTLE * self.times as u64,
         };
