@@ -78,6 +78,9 @@ struct Up {
     /// Pods on routed veths, not on a bridge
     #[arg(long)]
     routed: bool,
+    /// A second L2 segment, with node2 on it and node3 between the two
+    #[arg(long)]
+    two_segments: bool,
     /// Without routes to the other nodes' pods
     #[arg(long)]
     no_routes: bool,
@@ -166,6 +169,9 @@ fn up(options: &Up) -> Result<()> {
     }
     if options.routed {
         builder = builder.routed_pods();
+    }
+    if options.two_segments {
+        builder = builder.second_segment(&[2], 3);
     }
     if options.no_routes {
         builder = builder.no_routes();

@@ -9,8 +9,9 @@ use super::host::{Host, explain_batch};
 use super::nodes_file::NodesFile;
 use super::registry::{self, Record};
 use super::rules::{self, Backend};
+use super::segment::TwoSegments;
 use super::wire::Wiring;
-use super::{Families, Family, Lab, Node, Pod, PodPlan, names, process};
+use super::{Families, Family, Lab, Node, Pod, PodPlan, Segment, names, process};
 
 const IPV6_SWITCH: &str = "net.ipv6.conf.all.disable_ipv6";
 
@@ -30,6 +31,7 @@ pub struct LabBuilder {
     underpass: Option<PathBuf>,
     whole_frames: bool,
     pod_gro: bool,
+    segments: Option<TwoSegments>,
     wiring: Wiring,
 }
 
@@ -48,8 +50,10 @@ impl Default for LabBuilder {
             underpass: None,
             whole_frames: false,
             pod_gro: false,
+            segments: None,
             wiring: Wiring {
                 mtu: 1500,
+                second_mtu: None,
                 routed_pods: false,
                 routes: true,
             },
@@ -83,6 +87,25 @@ impl LabBuilder {
     #[must_use]
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.wiring.mtu = mtu;
+        self
+    }
+
+    /// With a second L2 segment: the nodes `behind` (from 1) are on it and not on the first, and `router` is on both, by
+    /// its uplinks `eth0` and `eth1`. The others' routes to the podCIDRs across lead by the router's address on their
+    /// segment. Its wires take frames that XDP sends: their ends in the switch have GRO.
+    #[must_use]
+    pub fn second_segment(mut self, behind: &[usize], router: usize) -> Self {
+        self.segments = Some(TwoSegments {
+            behind: behind.to_vec(),
+            router,
+        });
+        self
+    }
+
+    /// With this MTU on the wires of the second segment, in bytes of the IP packet; pods keep the MTU of the others.
+    #[must_use]
+    pub fn second_mtu(mut self, mtu: u32) -> Self {
+        self.wiring.second_mtu = Some(mtu);
         self
     }
 
@@ -187,6 +210,19 @@ impl LabBuilder {
             self.node_families.range(self.nodes + 1..).next().is_none(),
             "families are chosen for a node that this lab doesn't have"
         );
+        if let Some(TwoSegments { behind, router }) = &self.segments {
+            ensure!(
+                behind
+                    .iter()
+                    .chain([router])
+                    .all(|node| (1..=self.nodes).contains(node)),
+                "a second segment is ordered for a node that this lab doesn't have"
+            );
+            ensure!(
+                !behind.contains(router),
+                "node{router} can't be a router and behind the router as well"
+            );
+        }
         let name = self.name.clone().unwrap_or_else(names::fresh_lab_name);
         names::check_lab_name(&name)?;
         let record = Record::claim(&name).with_context(|| format!("lab {name}"))?;
@@ -196,7 +232,9 @@ impl LabBuilder {
             nodes: (1..=self.nodes)
                 .map(|number| {
                     let own = self.node_families.get(&number).copied();
-                    Node::new(&name, number, own.unwrap_or(self.families))
+                    let segments = self.segments.as_ref();
+                    let segments = segments.map_or(&[Segment::First][..], |it| it.of(number));
+                    Node::new(&name, number, own.unwrap_or(self.families), segments)
                 })
                 .collect(),
             backend: self.kube_proxy.unwrap_or(Backend::Iptables),
@@ -236,7 +274,21 @@ impl LabBuilder {
         lab.switch
             .ip(&lab.wiring.switch(&lab.nodes, lab.outside.as_ref()))?;
         if let Some(outside) = &lab.outside {
-            outside.ip(&Wiring::outside(self.families))?;
+            outside.ip(&Wiring::outside(self.families, &lab.nodes))?;
+        }
+        if let Some(TwoSegments { router, .. }) = &self.segments {
+            // A veth takes what XDP sends where its other end has GRO.
+            for uplink in lab.nodes[router - 1].uplinks() {
+                let port = uplink.switch_port();
+                lab.switch.run(&["ethtool", "-K", &port, "gro", "on"])?;
+            }
+            if self.whole_frames {
+                // What GRO has joined there is taken apart again.
+                for uplink in lab.nodes.iter().flat_map(Node::uplinks) {
+                    let port = uplink.switch_port();
+                    lab.switch.run(&["ethtool", "-K", &port, "tx", "off"])?;
+                }
+            }
         }
         for node in &lab.nodes {
             self.make_node(lab, node, &pods)?;
@@ -282,7 +334,9 @@ impl LabBuilder {
         }
         node.ip(&wires)?;
         if self.whole_frames {
-            node.run(&["ethtool", "-K", node.uplink(), "tx", "off"])?;
+            for uplink in node.uplinks() {
+                node.run(&["ethtool", "-K", uplink.interface(), "tx", "off"])?;
+            }
         }
         if self.flannel {
             rules::flannel::apply(node, lab.backend)?;
@@ -300,9 +354,12 @@ impl LabBuilder {
 impl Lab {
     /// Waits until all wires carry packets.
     fn wait_for_links(&self) -> Result<()> {
-        let mut ports: Vec<_> = self.nodes.iter().map(|node| node.name()).collect();
-        ports.extend(self.outside.iter().map(|outside| outside.name()));
-        ports.push(names::SWITCH_BRIDGE);
+        let mut ports = Vec::new();
+        for uplink in self.nodes.iter().flat_map(Node::uplinks) {
+            ports.extend([uplink.switch_port(), uplink.segment().bridge().to_owned()]);
+        }
+        ports.extend(self.outside.iter().map(|outside| outside.name().to_owned()));
+        let ports: Vec<_> = ports.iter().map(String::as_str).collect();
         self.switch.wait_for_links(&ports, false)?;
         if let Some(outside) = &self.outside {
             outside.wait_for_links(&[names::UPLINK], self.families.has(Family::V6))?;
@@ -310,7 +367,7 @@ impl Lab {
         for node in &self.nodes {
             let ipv6 = node.families().has(Family::V6);
             let mut links: Vec<_> = node.pods().iter().map(|pod| pod.node_veth()).collect();
-            links.push(node.uplink());
+            links.extend(node.uplinks().map(|uplink| uplink.interface()));
             if !self.wiring.routed_pods && !node.pods().is_empty() {
                 links.push(names::POD_BRIDGE);
             }

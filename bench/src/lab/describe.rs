@@ -30,7 +30,7 @@ pub struct HostDescription {
     pub name: String,
     /// Its namespace, as `ip netns` shows it.
     pub namespace: String,
-    /// Its addresses, IPv4 first; the switch has none.
+    /// Its addresses, IPv4 first on each segment; the switch has none.
     pub addresses: Vec<IpAddr>,
     /// Its podCIDRs, IPv4 first, where it is a node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,9 +97,14 @@ impl Lab {
             ));
         }
         for node in &self.nodes {
+            let on = |segment| {
+                let each = node.families().each();
+                each.map(move |family| node.address_on(segment, family))
+            };
+            let addresses = node.uplinks().flat_map(|uplink| on(uplink.segment()));
             hosts.push(HostDescription {
                 pod_cidrs: node.pod_cidrs().iter().map(ToString::to_string).collect(),
-                ..describe(node, node.addresses())
+                ..describe(node, addresses.collect())
             });
         }
         for pod in self.nodes.iter().flat_map(|node| node.pods()) {

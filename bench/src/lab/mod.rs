@@ -35,6 +35,7 @@ mod pod;
 mod process;
 mod registry;
 pub mod rules;
+mod segment;
 mod sweep;
 mod wire;
 
@@ -53,6 +54,7 @@ pub use node::Node;
 pub use nodes_file::{NodeEntry, NodesFile};
 pub use pod::{Pod, PodPlan};
 pub use process::Process;
+pub use segment::{Segment, Uplink};
 pub use sweep::{down, down_all};
 
 use registry::Record;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use underpass_common::addr::Mac;
 
-use super::Family;
+use super::{Family, Segment};
 
 /// The switch's host name.
 pub const SWITCH: &str = "switch";
@@ -16,10 +16,14 @@ pub const SWITCH: &str = "switch";
 pub const OUTSIDE: &str = "outside";
 /// The bridge in the switch.
 pub const SWITCH_BRIDGE: &str = "br0";
+/// The bridge of the second segment in the switch, where there is one.
+pub const SECOND_BRIDGE: &str = "br1";
 /// The bridge of a node's pods.
 pub const POD_BRIDGE: &str = "cni0";
 /// The uplink of a node, and the interface of a pod.
 pub const UPLINK: &str = "eth0";
+/// The second uplink of a node on two segments.
+pub const SECOND_UPLINK: &str = "eth1";
 
 /// The MAC of the node's end of every routed pod's veth, as Calico has it.
 pub const ROUTED_GATEWAY_MAC: Mac = [0xee; 6];
@@ -88,15 +92,26 @@ pub fn wire_prefix(family: Family) -> u8 {
     }
 }
 
-/// Node `node`'s address on the wire.
+/// The network of a segment.
+pub fn segment_network(family: Family, segment: Segment) -> IpNet {
+    let network = on_the_wire(family, segment, 0);
+    IpNet::new_assert(network, wire_prefix(family))
+}
+
+/// Node `node`'s address on the wire: on the first segment, where there are two.
 pub fn node_address(family: Family, node: usize) -> IpAddr {
-    on_the_wire(family, byte(node))
+    node_address_on(Segment::First, family, node)
+}
+
+/// Node `node`'s address on a segment.
+pub fn node_address_on(segment: Segment, family: Family, node: usize) -> IpAddr {
+    on_the_wire(family, segment, byte(node))
 }
 
 /// The outside host's address, which is also the nodes' default gateway: nobody answers there in a
 /// lab without that host.
 pub fn outside_address(family: Family) -> IpAddr {
-    on_the_wire(family, 254)
+    on_the_wire(family, Segment::First, 254)
 }
 
 /// The family in which the API server of a lab's control plane is reached, whatever its nodes speak besides.
@@ -104,13 +119,17 @@ pub const API_FAMILY: Family = Family::V4;
 
 /// The address of that API server: the switch's.
 pub fn api_server_address() -> IpAddr {
-    on_the_wire(API_FAMILY, 253)
+    on_the_wire(API_FAMILY, Segment::First, 253)
 }
 
-fn on_the_wire(family: Family, number: u8) -> IpAddr {
+fn on_the_wire(family: Family, segment: Segment, number: u8) -> IpAddr {
+    let (third_byte, second_word) = match segment {
+        Segment::First => (77, 0x77),
+        Segment::Second => (78, 0x78),
+    };
     match family {
-        Family::V4 => Ipv4Addr::new(192, 168, 77, number).into(),
-        Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number.into()).into(),
+        Family::V4 => Ipv4Addr::new(192, 168, third_byte, number).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, second_word, 0, 0, 0, 0, 0, number.into()).into(),
     }
 }
 
@@ -157,6 +176,11 @@ pub fn node_mac(node: usize) -> Mac {
     [0x02, 0x4e, 0, 0, 0, byte(node)]
 }
 
+/// The MAC of node `node`'s second uplink.
+pub fn second_mac(node: usize) -> Mac {
+    [0x02, 0x4e, 0, 0, 1, byte(node)]
+}
+
 /// The MAC of node `node`'s `cni0`.
 pub fn gateway_mac(node: usize) -> Mac {
     [0x02, 0x47, 0, 0, 0, byte(node)]
@@ -201,6 +225,10 @@ mod tests {
             assert_ne!(node_address(family, MOST_NODES), outside);
             assert!(!cluster_cidr(family).contains(&outside));
             assert!(!cluster_cidr(family).contains(&service_address(family, u16::MAX)));
+            let [first, second] = Segment::BOTH.map(|it| segment_network(family, it));
+            assert!(first.contains(&node_address(family, 3)) && first.contains(&outside));
+            assert!(second.contains(&node_address_on(Segment::Second, family, 3)));
+            assert!(!first.contains(&second) && !second.contains(&first));
         }
     }
 

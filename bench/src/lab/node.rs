@@ -8,7 +8,7 @@ use underpass_common::addr::Mac;
 
 use super::host::Host;
 use super::pod::Pod;
-use super::{Families, Family, names};
+use super::{Families, Family, Segment, Uplink, names};
 
 /// A node of the lab. It is a [`Host`], so it can do all that a host can.
 #[derive(Clone, Debug)]
@@ -16,15 +16,23 @@ pub struct Node {
     host: Host,
     number: usize,
     families: Families,
+    segments: &'static [Segment],
     pub(super) pods: Vec<Pod>,
 }
 
 impl Node {
-    pub(crate) fn new(lab: &str, number: usize, families: Families) -> Self {
+    /// `segments`: one for each of its uplinks, one at least.
+    pub(crate) fn new(
+        lab: &str,
+        number: usize,
+        families: Families,
+        segments: &'static [Segment],
+    ) -> Self {
         Self {
             host: Host::new(lab, &names::node(number)),
             number,
             families,
+            segments,
             pods: Vec::new(),
         }
     }
@@ -55,8 +63,22 @@ impl Node {
     /// # Panics
     /// When it doesn't speak it.
     pub fn address_of(&self, family: Family) -> IpAddr {
+        self.address_on(self.segments[0], family)
+    }
+
+    /// The address of its uplink to this segment.
+    ///
+    /// # Panics
+    /// When it isn't on that segment, or doesn't speak the family.
+    pub fn address_on(&self, segment: Segment, family: Family) -> IpAddr {
         self.expect(family);
-        names::node_address(family, self.number)
+        assert!(self.is_on(segment), "{} isn't on {segment:?}", self.name());
+        names::node_address_on(segment, family, self.number)
+    }
+
+    /// True where one of its uplinks leads there.
+    pub fn is_on(&self, segment: Segment) -> bool {
+        self.segments.contains(&segment)
     }
 
     /// The IPv4 address of its uplink.
@@ -80,9 +102,19 @@ impl Node {
         names::node_mac(self.number)
     }
 
-    /// Its uplink's name.
+    /// Its uplink's name; the main one's, where it has two.
     pub fn uplink(&self) -> &'static str {
         names::UPLINK
+    }
+
+    /// All of its uplinks, the main one first.
+    pub fn uplinks(&self) -> impl Iterator<Item = Uplink> {
+        let each = self.segments.iter().enumerate();
+        each.map(|(place, &segment)| Uplink {
+            node: self.number,
+            place,
+            segment,
+        })
     }
 
     /// Its podCIDR: the IPv4 one, where it has both.

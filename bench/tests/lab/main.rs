@@ -8,6 +8,7 @@ mod hosts;
 mod leftovers;
 mod measure;
 mod rules;
+mod segments;
 mod traffic;
 mod wires;
 
