@@ -2,7 +2,11 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_pull_data, programs::TcContext};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::bpf_skb_pull_data,
+    programs::{TcContext, XdpContext},
+};
 
 use crate::bytes::Bytes;
 
@@ -16,6 +20,13 @@ pub fn front<const N: usize>(ctx: &TcContext) -> Option<Bytes<N>> {
         unsafe { bpf_skb_pull_data(skb, N as u32) };
         linear(skb)
     })
+}
+
+/// Likewise in XDP, where nothing can be pulled.
+#[inline(always)]
+pub fn xdp_front<const N: usize>(ctx: &XdpContext) -> Option<Bytes<N>> {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    (start + N <= end).then_some(Bytes::at(start as *mut u8))
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ pub struct PreparedFrame {
     pub ether_type: [u8; 2],
     /// `skb->tc_index` of the packet.
     pub tc_index: u16,
-    /// Bytes 14 to 53: IPv4 and TCP header, both without options.
+    /// Bytes 14 to 53: IPv4 and TCP header, both without options; or IPv4 and UDP header, and what follows.
     pub headers: [[u8; 8]; 5],
 }
 
@@ -52,6 +52,37 @@ pub struct Routed {
 }
 
 const _: () = assert!(size_of::<Routed>() == 8);
+
+/// Where a flood goes, and what its frames look like after the router: the only entry of the map `flooding`.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flooding {
+    /// The device that `flood` sends by.
+    pub ifindex: u32,
+    /// The MAC address that a routed frame is for.
+    pub dst_mac: [u8; 6],
+    /// The TTL of a routed packet.
+    pub ttl: u8,
+    /// Always 0.
+    pub _pad: u8,
+}
+
+const _: () = assert!(size_of::<Flooding>() == 12);
+
+/// What has come to a sink: the only entry of the map `sunk`, by CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sunk {
+    /// Frames of a flood as they should be.
+    pub routed: u64,
+    /// Frames of a flood with another MAC address or TTL.
+    pub astray: u64,
+}
+
+const _: () = assert!(size_of::<Sunk>() == 16);
+
+/// The UDP port that a flood's packets are for, as a number: discard (RFC 863).
+pub const DISCARD: u16 = 9;
 
 /// The answer of `rotate` where there is no frame or no program under test.
 pub const NOT_CALLED: i32 = 0x7e57;

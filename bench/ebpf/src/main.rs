@@ -9,6 +9,7 @@
 mod bytes;
 mod empty;
 mod fib_helper;
+mod flood;
 mod frame;
 mod layout;
 mod rotate;

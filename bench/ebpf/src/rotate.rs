@@ -8,13 +8,14 @@ use aya_ebpf::{
 };
 
 use crate::{
+    bytes::Bytes,
     frame::front,
     layout::{FRAME, NOT_CALLED, PreparedFrame, Turn},
 };
 
 /// The frames; user space asks for as many as it has.
 #[btf_map(name = "frames")]
-static FRAMES: Array<PreparedFrame, 1> = Array::new();
+pub static FRAMES: Array<PreparedFrame, 1> = Array::new();
 
 /// See [`Turn`]. One run at a time: each who loads these programs has maps of their own.
 #[btf_map(name = "turn")]
@@ -36,15 +37,28 @@ pub fn rotate(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn next(ctx: &TcContext) -> Option<()> {
+    let prepared = FRAMES.get(take_turn()?)?;
+    write(front(ctx)?, prepared);
+    // SAFETY: the kernel passes a valid context; `tc_index` is writable at TC hooks.
+    unsafe { (*ctx.skb.skb).tc_index = u32::from(prepared.tc_index) };
+    Some(())
+}
+
+/// The index of the frame whose turn it is; after it comes the next one's.
+#[inline(always)]
+pub fn take_turn() -> Option<u32> {
     let turn = TURN.get_ptr_mut(0)?;
     // SAFETY: nobody else reads or writes it while this runs.
-    let index = unsafe {
+    unsafe {
         let index = (*turn).first + ((*turn).packets & (*turn).mask);
         (*turn).packets = (*turn).packets.wrapping_add(1);
-        index
-    };
-    let prepared = FRAMES.get(index)?;
-    let frame = front::<FRAME>(ctx)?;
+        Some(index)
+    }
+}
+
+/// Writes a prepared frame over the front of a packet.
+#[inline(always)]
+pub fn write(frame: Bytes<FRAME>, prepared: &PreparedFrame) {
     frame.store_u64::<0>(u64::from_ne_bytes(prepared.macs));
     frame.store_u32::<8>(u32::from_ne_bytes(prepared.src_mac_rest));
     frame.store_u16::<12>(u16::from_ne_bytes(prepared.ether_type));
@@ -54,7 +68,4 @@ fn next(ctx: &TcContext) -> Option<()> {
     frame.store_u64::<30>(u64::from_ne_bytes(c));
     frame.store_u64::<38>(u64::from_ne_bytes(d));
     frame.store_u64::<46>(u64::from_ne_bytes(e));
-    // SAFETY: the kernel passes a valid context; `tc_index` is writable at TC hooks.
-    unsafe { (*ctx.skb.skb).tc_index = u32::from(prepared.tc_index) };
-    Some(())
 }

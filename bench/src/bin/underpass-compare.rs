@@ -39,6 +39,9 @@ struct Arguments {
     /// How often each is run; with fewer than 5 nothing is judged [default: 9, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
+    /// How often this one is run instead: a test that two like clusters differ much in needs more
+    #[arg(long, value_name = "TEST=N", value_delimiter = ',', value_parser = rounds_of)]
+    rounds_of: Vec<(Trial, usize)>,
     /// How long each is run, each time
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
@@ -110,6 +113,17 @@ fn compare(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// From `tcp-requests=27`.
+fn rounds_of(text: &str) -> Result<(Trial, usize), String> {
+    let (trial, rounds) = text
+        .split_once('=')
+        .ok_or("it takes a test and a number: tcp-requests=27")?;
+    match rounds.parse() {
+        Ok(rounds @ 1..=1000) => Ok((trial.parse()?, rounds)),
+        _ => Err(format!("{rounds:?} is no number of 1 to 1000")),
+    }
+}
+
 fn options(arguments: &Arguments) -> Result<Options> {
     let quick = arguments.quick;
     let chosen = !arguments.tests.is_empty();
@@ -130,6 +144,12 @@ fn options(arguments: &Arguments) -> Result<Options> {
              ones have and the ones of Underpass beside them"
         );
     }
+    for (trial, _) in &arguments.rounds_of {
+        ensure!(
+            trials.contains(trial),
+            "--rounds-of names {trial}, which is not run: add it to --tests"
+        );
+    }
     let rounds = arguments.rounds.unwrap_or(if quick { 2 } else { 9 });
     let drawn = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(Options {
@@ -137,6 +157,7 @@ fn options(arguments: &Arguments) -> Result<Options> {
         contenders,
         trials,
         rounds: rounds.into(),
+        rounds_of: arguments.rounds_of.iter().copied().collect(),
         seconds: arguments.seconds,
         services: arguments.services,
         paced_rate: arguments.paced_rate,

@@ -5,10 +5,10 @@ pub(super) mod layout;
 
 use anyhow::{Context, Result};
 use aya::maps::Map;
-use aya::programs::SchedClassifier;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use layout::{PreparedFrame, Routed, Turn};
+use layout::{FRAME, Flooding, PreparedFrame, Routed, Sunk, Turn};
 
 // SAFETY: `repr(C)`, no padding that is not a field (asserted beside each type), and every bit pattern is a value.
 unsafe impl aya::Pod for PreparedFrame {}
@@ -16,6 +16,10 @@ unsafe impl aya::Pod for PreparedFrame {}
 unsafe impl aya::Pod for Routed {}
 // SAFETY: likewise.
 unsafe impl aya::Pod for Turn {}
+// SAFETY: likewise.
+unsafe impl aya::Pod for Flooding {}
+// SAFETY: likewise.
+unsafe impl aya::Pod for Sunk {}
 
 /// The BPF object, as the build script made it.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/underpass-bench.o"));
@@ -45,6 +49,34 @@ pub(super) fn load_program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut
         .load()
         .with_context(|| format!("the kernel does not take the BPF program {name}"))?;
     Ok(program)
+}
+
+/// As [`load_program`], of XDP.
+///
+/// # Errors
+/// The verifier refuses it.
+pub(super) fn load_xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the benchmark has no BPF program {name}"))?;
+    let program: &mut Xdp = program.try_into()?;
+    program
+        .load()
+        .with_context(|| format!("the kernel does not take the BPF program {name}"))?;
+    Ok(program)
+}
+
+/// The front of a frame, in the parts in which it is written into packets; `tc_index` 0.
+pub(super) fn prepared(frame: &[u8; FRAME]) -> PreparedFrame {
+    let mut prepared = PreparedFrame::default();
+    let (macs, rest) = frame.split_at(8);
+    let (src_mac_rest, rest) = rest.split_at(4);
+    let (ether_type, headers) = rest.split_at(2);
+    prepared.macs.copy_from_slice(macs);
+    prepared.src_mac_rest.copy_from_slice(src_mac_rest);
+    prepared.ether_type.copy_from_slice(ether_type);
+    prepared.headers.as_flattened_mut().copy_from_slice(headers);
+    prepared
 }
 
 /// A map, to be kept beside the programs.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::trial::{Target, Trial};
+use super::trial::{Target, Traffic, Trial};
 
 /// A way from one end to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,11 +36,13 @@ pub enum Contender {
     UnderpassXdp,
     /// Underpass with TC on wires and pods like those of `underpass-xdp`.
     UnderpassWhole,
+    /// Underpass with `--ingress xdp` and `--offload always`, of packets in transit.
+    UnderpassXdpAlways,
 }
 
 impl Contender {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Wire,
         Self::Node,
         Self::Routes,
@@ -54,6 +56,7 @@ impl Contender {
         Self::FibHelper,
         Self::UnderpassXdp,
         Self::UnderpassWhole,
+        Self::UnderpassXdpAlways,
     ];
 
     /// The name on the command line and in the report.
@@ -71,6 +74,7 @@ impl Contender {
             Self::UnderpassAlways => "underpass-always",
             Self::UnderpassXdp => "underpass-xdp",
             Self::UnderpassWhole => "underpass-whole",
+            Self::UnderpassXdpAlways => "underpass-xdp-always",
             Self::FibHelper => "fib-helper",
         }
     }
@@ -98,6 +102,9 @@ impl Contender {
             Self::UnderpassWhole => {
                 "Underpass with TC on wires and pods like those of underpass-xdp"
             }
+            Self::UnderpassXdpAlways => {
+                "Underpass with --ingress xdp and --offload always, in transit, beside routes"
+            }
             Self::FibHelper => {
                 "a stand-in for xdp-forward: TC programs that ask the FIB for every packet, beside routes"
             }
@@ -105,12 +112,19 @@ impl Contender {
     }
 
     /// Whether this trial can be run there: Services and masquerading take rules. Beside `--offload always`
-    /// Services are there and not used: it sends what the pod behind one answers past the translation.
+    /// Services are there and not used: it sends what the pod behind one answers past the translation. In transit wires
+    /// carry whole frames by whomever, a node is never alone, and a packet has no tunnel; and the limit is that of
+    /// sender and sink, which know no TCP.
     pub const fn runs(self, trial: Trial) -> bool {
         match trial.target {
-            Target::Peer => true,
+            Target::Peer => !matches!(self, Self::UnderpassXdpAlways),
             Target::Service => self.is_proxied() && !matches!(self, Self::UnderpassAlways),
             Target::Outside => self.is_proxied(),
+            Target::Transit => match self {
+                Self::Node | Self::Vxlan | Self::UnderpassWhole => false,
+                Self::Wire => matches!(trial.traffic, Traffic::Flood(_)),
+                _ => true,
+            },
         }
     }
 
@@ -136,7 +150,18 @@ impl Contender {
                 | Self::UnderpassAlways
                 | Self::UnderpassXdp
                 | Self::UnderpassWhole
+                | Self::UnderpassXdpAlways
         )
+    }
+
+    /// With agents that ask for XDP.
+    pub const fn is_by_xdp(self) -> bool {
+        matches!(self, Self::UnderpassXdp | Self::UnderpassXdpAlways)
+    }
+
+    /// With agents that ask for `--offload always`.
+    pub const fn is_always(self) -> bool {
+        matches!(self, Self::UnderpassAlways | Self::UnderpassXdpAlways)
     }
 }
 

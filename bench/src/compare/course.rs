@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,8 +12,10 @@ use super::trial::{Traffic, Trial};
 use crate::lab::Host;
 pub use crate::measure::tools::Ports;
 use crate::measure::tools::iperf3::{self, Packets};
-use crate::measure::tools::{Ends, Measured, sockperf, wrk};
+use crate::measure::tools::{Ends, Measured, requests, wrk};
 
+/// How long requests are sent for each second of a trial: many short runs tell more than few long ones.
+const REQUESTS: Duration = Duration::from_millis(300);
 /// The interface of a lab's pods, nodes and outside hosts.
 const INTERFACE: &str = "eth0";
 
@@ -51,6 +54,15 @@ pub struct Outcome {
     pub figures: BTreeMap<Figure, f64>,
     /// Where latencies were measured: percentile (0 to 100) and microseconds, ascending.
     pub latencies: Vec<(f64, f64)>,
+    /// The share of the machine's CPU time that others took meanwhile: 0 to 1.
+    pub stolen: f64,
+}
+
+impl Outcome {
+    /// With so much stolen CPU time.
+    pub(super) fn stolen(self, stolen: f64) -> Self {
+        Self { stolen, ..self }
+    }
 }
 
 impl<const N: usize> From<[(Figure, f64); N]> for Outcome {
@@ -58,6 +70,7 @@ impl<const N: usize> From<[(Figure, f64); N]> for Outcome {
         Self {
             figures: figures.into(),
             latencies: Vec::new(),
+            stolen: 0.0,
         }
     }
 }
@@ -123,14 +136,17 @@ fn streams(ends: &Ends, count: u8, seconds: u64) -> Result<Outcome> {
     Ok(Outcome::from([
         (Figure::Throughput, gigabits / measured.value.seconds),
         (Figure::CpuPerGigabit, measured.cpu_seconds * 1e3 / gigabits),
-    ]))
+    ])
+    .stolen(measured.stolen))
 }
 
 fn requests(ends: &Ends, seconds: u64) -> Result<Outcome> {
-    let trips = sockperf::round_trips(ends, seconds)?.value;
+    let duration = REQUESTS * u32::try_from(seconds)?;
+    let measured = requests::round_trips(ends, duration)?;
+    let (trips, stolen) = (measured.value, measured.stolen);
     let within = |percentile| {
         let found = trips.within(percentile);
-        found.with_context(|| format!("sockperf doesn't tell the percentile {percentile}"))
+        found.with_context(|| format!("there is no percentile {percentile}"))
     };
     let rate = trips.transactions as f64 / trips.seconds;
     let figures = [
@@ -141,6 +157,7 @@ fn requests(ends: &Ends, seconds: u64) -> Result<Outcome> {
     ];
     Ok(Outcome {
         latencies: trips.latencies,
+        stolen,
         ..figures.into()
     })
 }
@@ -154,7 +171,8 @@ fn connections(ends: &Ends, seconds: u64) -> Result<Outcome> {
             Figure::CpuPerMillionConnections,
             measured.cpu_seconds / millions,
         ),
-    ]))
+    ])
+    .stolen(measured.stolen))
 }
 
 fn flood(measured: Measured<Packets>) -> Outcome {
@@ -166,6 +184,7 @@ fn flood(measured: Measured<Packets>) -> Outcome {
         ),
         (Figure::CpuPerMillionPackets, cpu_per_million(measured)),
     ])
+    .stolen(measured.stolen)
 }
 
 /// The share of its rate that a paced sender must have kept, for its figures to be compared with others'.
@@ -185,7 +204,8 @@ fn paced(measured: Measured<Packets>, rate: u32) -> Result<Outcome> {
             packets.received as f64 / packets.seconds,
         ),
         (Figure::Loss, packets.loss()),
-    ]))
+    ])
+    .stolen(measured.stolen))
 }
 
 /// Seconds of CPU time for a million packets that arrived.

@@ -19,7 +19,7 @@ const PROGRAM: &str = "fib_helper";
 /// The kernel that brought TCX, by which a program goes away with its link.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// The program on all nodes of a lab, at ingress of the uplink and of each pod's veth. Dropping it detaches it.
+/// The program on nodes of a lab, at ingress of the uplinks and of each pod's veth. Dropping it detaches it.
 pub struct FibHelper {
     nodes: Vec<OnNode>,
 }
@@ -32,11 +32,19 @@ struct OnNode {
 }
 
 impl FibHelper {
-    /// Attaches it, on each node to the pods that the lab was built with.
+    /// Attaches it on all nodes, on each to the pods that the lab was built with.
     ///
     /// # Errors
     /// The kernel is older than Linux 6.6, or does not take the program.
     pub fn attach(lab: &Lab) -> Result<Self> {
+        Self::attach_on(lab.nodes())
+    }
+
+    /// As [`attach`](Self::attach), on these nodes.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn attach_on(nodes: &[Node]) -> Result<Self> {
         let running = KernelVersion::current().context("cannot tell the kernel's release")?;
         ensure!(
             running >= TCX,
@@ -46,7 +54,7 @@ impl FibHelper {
             node.enter(|| OnNode::attach(node))
                 .with_context(|| format!("cannot attach {PROGRAM} on {}", node.name()))
         };
-        let nodes = lab.nodes().iter().map(attach).collect::<Result<_>>()?;
+        let nodes = nodes.iter().map(attach).collect::<Result<_>>()?;
         Ok(Self { nodes })
     }
 
@@ -71,7 +79,9 @@ impl OnNode {
         let mut routed = HashMap::try_from(bpf::map(&mut ebpf, "routed")?)?;
         let redirected = bpf::map(&mut ebpf, "redirected")?.try_into()?;
         let program = bpf::load_program(&mut ebpf, PROGRAM)?;
-        attach_to(program, &mut routed, node.uplink(), mac(node.uplink())?)?;
+        for uplink in node.uplinks().map(|it| it.interface()) {
+            attach_to(program, &mut routed, uplink, mac(uplink)?)?;
+        }
         for pod in node.pods() {
             let veth = pod.node_veth();
             // Behind a bridge pods send to its MAC, else to the veth's.

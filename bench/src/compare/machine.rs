@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use jiff::Timestamp;
 
-use crate::measure::cpu::Ticks;
+use crate::measure::cpu::Account;
 
 /// How long others are watched before it begins.
 const WATCH: Duration = Duration::from_secs(2);
@@ -18,9 +18,9 @@ pub(super) const MOST_BUSY: f64 = 0.1;
 
 /// How many CPUs others keep busy now.
 pub(super) fn busy() -> Result<f64> {
-    let before = Ticks::read()?;
+    let before = Account::read()?;
     thread::sleep(WATCH);
-    Ok(Ticks::read()?.busy_since(before))
+    Ok(Account::read()?.since(before).busy_cpus())
 }
 
 /// The processors' model name, as the kernel tells it.

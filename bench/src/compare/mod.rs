@@ -13,6 +13,7 @@ pub mod results;
 mod run;
 mod schedule;
 mod stage;
+pub mod transit;
 pub mod trial;
 mod vxlan;
 

@@ -58,6 +58,9 @@ pub struct Setup {
     pub trials: Vec<String>,
     /// Rounds.
     pub rounds: usize,
+    /// Trials that were not run in all of them, and in how many they were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rounds_of: BTreeMap<String, usize>,
     /// Seconds of each trial.
     pub seconds: u64,
     /// Seed of the order.
@@ -88,6 +91,9 @@ pub struct Sample {
     /// Where latencies were measured: percentile (0 to 100) and microseconds, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latencies: Vec<(f64, f64)>,
+    /// The share of the machine's CPU time that others took meanwhile, whom the hypervisor gave it to: 0 to 1.
+    #[serde(default)]
+    pub stolen: f64,
 }
 
 /// An agent's memory after all trials.
@@ -177,15 +183,16 @@ impl Results {
         Some(Ratio { estimate, verdict })
     }
 
-    /// The ratio of the two like contenders. `None` where they did not take part in this trial: then the
-    /// noise of the trial like it, to the peer, is taken.
+    /// The ratio of the two like contenders. Where they did not take part in this trial, the noise of the trial like
+    /// it, to the peer, is taken; none for packets in transit, which have wires of their own.
     pub fn noise(&self, trial: Trial, figure: Figure) -> Option<Estimate> {
         let twins = |trial| self.paired(trial, figure, Contender::RoutesTwin, Contender::Routes);
         let like_it = Trial {
             target: super::trial::Target::Peer,
             ..trial
         };
-        twins(trial).or_else(|| twins(like_it))
+        let is_lent = trial.target != super::trial::Target::Transit;
+        twins(trial).or_else(|| is_lent.then(|| twins(like_it)).flatten())
     }
 
     /// Whether two like contenders differ so much here that no difference between others can be told from noise.

@@ -1,5 +1,6 @@
 //! A whole comparison, from raising the clusters to the results.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Error, Result, bail, ensure};
 
 use super::contender::Contender;
-use super::course::{self, Outcome, Pace};
+use super::course::{Outcome, Pace};
 use super::datapath::{self, DatapathOptions};
 use super::machine::{self, MOST_BUSY};
 use super::results::{FORM, Results, Sample, Setup};
 use super::schedule::{self, Turn};
 use super::stage::Stage;
-use super::trial::{Target, Traffic, Trial};
+use super::trial::Trial;
 use crate::interrupt;
 use crate::measure::{cpu, kernel_release};
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub trials: Vec<Trial>,
     /// How often.
     pub rounds: usize,
+    /// How often these are run instead.
+    pub rounds_of: BTreeMap<Trial, usize>,
     /// Seconds of each trial.
     pub seconds: u64,
     /// Services of the proxied contenders, besides the one that is used.
@@ -49,6 +52,15 @@ pub struct Options {
     pub quick: bool,
     /// Go on though others keep the machine busy.
     pub despite_noise: bool,
+}
+
+impl Options {
+    /// Each trial, and how often it is run.
+    fn each_with_rounds(&self) -> Vec<(Trial, usize)> {
+        let rounds = |trial| self.rounds_of.get(trial).copied().unwrap_or(self.rounds);
+        let trials = self.trials.iter();
+        trials.map(|trial| (*trial, rounds(trial))).collect()
+    }
 }
 
 /// From now on Ctrl-C and SIGTERM stop a run at its next turn, and everything is taken down.
@@ -112,6 +124,9 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
             "CPU {cpu} is none of this process's: it has {cpus:?}"
         );
     }
+    let trials = options.each_with_rounds();
+    let most_rounds = trials.iter().map(|(_, rounds)| *rounds).max();
+    let most_rounds = most_rounds.unwrap_or(options.rounds);
     Ok(Setup {
         began: machine::now(),
         commit: machine::commit(),
@@ -123,7 +138,12 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
         busy_before,
         contenders: options.contenders.iter().map(ToString::to_string).collect(),
         trials: options.trials.iter().map(ToString::to_string).collect(),
-        rounds: options.rounds,
+        rounds: most_rounds,
+        rounds_of: trials
+            .iter()
+            .filter(|(_, rounds)| *rounds < most_rounds)
+            .map(|(trial, rounds)| (trial.name(), *rounds))
+            .collect(),
         seconds: options.seconds,
         seed: options.seed,
         services: options.services,
@@ -135,25 +155,20 @@ fn setup(options: &Options, busy_before: f64) -> Result<Setup> {
 
 /// All trials of all contenders, in turns.
 fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Result<()> {
-    let stage = Stage::raise(
-        &options.contenders,
-        &options.underpass,
-        options.services,
-        |what| progress.tell(&what),
-    )?;
+    let stage = Stage::raise(options, |what| progress.tell(&what))?;
     let pace = Pace {
         seconds: options.seconds,
         paced_rate: options.paced_rate,
         client_cpu: results.setup.client_cpu,
         server_cpu: results.setup.server_cpu,
     };
-    prove(&stage, options, &pace, progress)?;
+    stage.prove(options, &pace, |what| progress.tell(&what))?;
     let rounds = schedule::rounds(
-        &options.trials,
+        &options.each_with_rounds(),
         &options.contenders,
-        options.rounds,
         options.seed,
     );
+    let number_of_rounds = rounds.len();
     let turns: usize = rounds.iter().map(Vec::len).sum();
     let mut clock = Clock::start(turns, Duration::from_secs(options.seconds) + AROUND);
     for (round, turns) in (1..).zip(rounds) {
@@ -163,8 +178,7 @@ fn race(options: &Options, results: &mut Results, progress: &mut Progress) -> Re
             }
             let Turn { trial, contender } = turn;
             progress.tell(&format!(
-                "round {round} of {}, {contender}: {trial}, {}",
-                options.rounds,
+                "round {round} of {number_of_rounds}, {contender}: {trial}, {}",
                 clock.left()
             ));
             let at = format!("round {round}, {contender}, {trial}");
@@ -212,28 +226,10 @@ fn stop(results: &mut Results, round: usize) -> Result<()> {
     })
 }
 
-/// Traffic by every contender, so that caches are warm, and a look whether it took the way that the name says.
-fn prove(stage: &Stage, options: &Options, pace: &Pace, progress: &mut Progress) -> Result<()> {
-    let trial = Trial {
-        traffic: Traffic::Streams(1),
-        target: Target::Peer,
-        offload: true,
-    };
-    for &contender in &options.contenders {
-        interrupt::check()?;
-        progress.tell(&format!("proving that {contender} is what it should be"));
-        let course = stage.course(contender, trial)?;
-        course::run(trial, &course, pace).with_context(|| format!("{contender}: {trial}"))?;
-        stage.prove(contender)?;
-    }
-    Ok(())
-}
-
 /// One turn; a second attempt where the first fails, for a run takes long. Why it failed is told, too.
 fn twice(stage: &Stage, turn: Turn, pace: &Pace) -> Result<(Outcome, Option<Error>)> {
     let once = || {
-        let course = stage.course(turn.contender, turn.trial)?;
-        let outcome = course::run(turn.trial, &course, pace)?;
+        let outcome = stage.run(turn, pace)?;
         for figure in turn.trial.figures() {
             if !outcome.figures.get(figure).is_some_and(|it| it.is_finite()) {
                 bail!("it yields no {}", figure.title());
@@ -258,6 +254,7 @@ fn sample(round: usize, turn_number: usize, turn: Turn, outcome: Outcome) -> Sam
         contender: turn.contender.name().to_owned(),
         figures: outcome.figures,
         latencies: outcome.latencies,
+        stolen: outcome.stolen,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The contenders' clusters: two nodes each with a pod on each, and a switch between them.
+//! The contenders' clusters: two nodes each with a pod on each, and a switch between them; and for packets in transit
+//! clusters of two segments.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,10 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::contender::Contender;
-use super::course::{Course, Ports};
+use super::course::{self, Course, Outcome, Pace, Ports};
 use super::fib_helper::FibHelper;
 use super::results::AgentMemory;
-use super::trial::{Target, Trial};
+use super::run::Options;
+use super::schedule::Turn;
+use super::transit::{self, Transit};
+use super::trial::{Target, Traffic, Trial};
 use super::vxlan;
 use crate::Backend;
 use crate::lab::rules::{Protocol, Service};
@@ -19,7 +23,7 @@ use crate::measure::share::Counted;
 use crate::measure::usage::{Memory, memory};
 
 /// How long an agent may take until it is ready.
-const READY: Duration = Duration::from_secs(30);
+pub(super) const READY: Duration = Duration::from_secs(30);
 /// The Service's number in the range of ClusterIPs. Those that only make the tables long begin at the low end.
 const SERVICE: u16 = u16::MAX - 1;
 /// Its ports, of both protocols.
@@ -28,11 +32,12 @@ const SERVICE_PORTS: Ports = Ports {
     listen: 5201,
 };
 /// The share of a flow's packets that must be fast before a contender of Underpass counts as one.
-const FAST: f64 = 0.9;
+pub(super) const FAST: f64 = 0.9;
 
 /// All contenders, up and connected.
 pub(super) struct Stage {
     stands: Vec<Stand>,
+    transits: Vec<Transit>,
 }
 
 /// One contender's cluster.
@@ -45,16 +50,12 @@ struct Stand {
 }
 
 impl Stage {
-    /// Raises the clusters of these contenders, with so many idle Services where there is kube-proxy.
-    pub fn raise(
-        contenders: &[Contender],
-        underpass: &Path,
-        services: u16,
-        mut progress: impl FnMut(String),
-    ) -> Result<Self> {
+    /// Raises the clusters that the contenders need for their trials.
+    pub fn raise(options: &Options, mut progress: impl FnMut(String)) -> Result<Self> {
+        let (underpass, services) = (options.underpass.as_path(), options.services);
         let mut stands = Vec::new();
         // `node` has no cluster of its own.
-        let mut wanted: Vec<_> = contenders.to_vec();
+        let mut wanted = contenders(options, false);
         if wanted.contains(&Contender::Node) && !wanted.contains(&Contender::Routes) {
             wanted.push(Contender::Routes);
         }
@@ -64,7 +65,29 @@ impl Stage {
             let stand = Stand::raise(contender, underpass, services);
             stands.push(stand.with_context(|| format!("raising {contender}"))?);
         }
-        Ok(Self { stands })
+        let mut transits = Vec::new();
+        for contender in contenders(options, true) {
+            crate::interrupt::check()?;
+            progress(format!("raising {contender} for packets in transit"));
+            let transit = Transit::raise(contender, underpass, services);
+            transits.push(transit.with_context(|| format!("raising {contender} for transit"))?);
+        }
+        Ok(Self { stands, transits })
+    }
+
+    /// One turn.
+    pub fn run(&self, turn: Turn, pace: &Pace) -> Result<Outcome> {
+        let Turn { trial, contender } = turn;
+        if trial.target == Target::Transit {
+            self.transit(contender)?.run(trial, pace)
+        } else {
+            course::run(trial, &self.course(contender, trial)?, pace)
+        }
+    }
+
+    fn transit(&self, contender: Contender) -> Result<&Transit> {
+        let found = self.transits.iter().find(|it| it.contender() == contender);
+        found.with_context(|| format!("{contender} was not raised for packets in transit"))
     }
 
     fn stand(&self, contender: Contender) -> Result<&Stand> {
@@ -77,11 +100,11 @@ impl Stage {
     }
 
     /// Where a contender's trial begins and ends.
-    pub fn course(&self, contender: Contender, trial: Trial) -> Result<Course<'_>> {
+    fn course(&self, contender: Contender, trial: Trial) -> Result<Course<'_>> {
         let stand = self.stand(contender)?;
         let ports = match trial.target {
             Target::Service => SERVICE_PORTS,
-            Target::Peer | Target::Outside => Ports::same(SERVICE_PORTS.listen),
+            Target::Peer | Target::Outside | Target::Transit => Ports::same(SERVICE_PORTS.listen),
         };
         let (client, server): (&Host, &Host) = match (contender, trial.target) {
             (Contender::Wire | Contender::Node, Target::Peer) => {
@@ -92,7 +115,7 @@ impl Stage {
         };
         let address = match (contender, trial.target) {
             (Contender::Wire | Contender::Node, _) => stand.lab.node(2).address(),
-            (_, Target::Peer) => stand.lab.pod(2, 1).address(),
+            (_, Target::Peer | Target::Transit) => stand.lab.pod(2, 1).address(),
             (_, Target::Service) => service_address(),
             (_, Target::Outside) => names::outside_address(Family::V4),
         };
@@ -105,8 +128,39 @@ impl Stage {
         })
     }
 
-    /// Looks, after traffic of [`Target::Peer`] has been run, whether the contender is what its name says.
-    pub fn prove(&self, contender: Contender) -> Result<()> {
+    /// Runs traffic by every contender, so that caches are warm, and looks whether it took the way that the
+    /// contender's name says.
+    pub fn prove(
+        &self,
+        options: &Options,
+        pace: &Pace,
+        mut progress: impl FnMut(String),
+    ) -> Result<()> {
+        for contender in contenders(options, false) {
+            crate::interrupt::check()?;
+            progress(format!("proving that {contender} is what it should be"));
+            let turn = Turn {
+                trial: STREAM,
+                contender,
+            };
+            self.run(turn, pace)
+                .with_context(|| format!("{contender}: {STREAM}"))?;
+            self.prove_one(contender)?;
+        }
+        for transit in &self.transits {
+            let contender = transit.contender();
+            crate::interrupt::check()?;
+            progress(format!(
+                "proving that {contender} is what it should be in transit"
+            ));
+            let proof = transit.prove(pace);
+            proof.with_context(|| format!("{contender} is not what it should be in transit"))?;
+        }
+        Ok(())
+    }
+
+    /// After traffic of [`Target::Peer`] has been run.
+    fn prove_one(&self, contender: Contender) -> Result<()> {
         let stand = self.stand(contender)?;
         let prove = || match contender {
             Contender::UnderpassXdp => stand.prove_xdp(),
@@ -181,18 +235,8 @@ impl Stand {
         self.prove_fast()?;
         let (mut by_xdp, mut by_tc) = (0, 0);
         for node in self.lab.nodes() {
-            let status = self.lab.underpass_json(node, &["status"])?;
-            let verdicts = status["verdicts"]
-                .as_array()
-                .context("status has no verdicts")?;
-            for count in verdicts.iter().filter(|count| count["verdict"] == "fast") {
-                let packets = count["packets"].as_u64().unwrap_or_default();
-                match count["hook"].as_str() {
-                    Some("from_wire_xdp") => by_xdp += packets,
-                    Some("from_wire") => by_tc += packets,
-                    _ => {}
-                }
-            }
+            by_xdp += transit::fast_packets(&self.lab, node, "from_wire_xdp")?;
+            by_tc += transit::fast_packets(&self.lab, node, "from_wire")?;
         }
         let share = by_xdp as f64 / (by_xdp + by_tc).max(1) as f64;
         ensure!(
@@ -245,6 +289,32 @@ impl Stand {
         );
         Ok(())
     }
+}
+
+/// The trial by which contenders are proven.
+const STREAM: Trial = Trial {
+    traffic: Traffic::Streams(1),
+    target: Target::Peer,
+    offload: true,
+};
+
+/// The contenders that have trials to run, with packets in transit or with others.
+fn contenders(options: &Options, in_transit: bool) -> Vec<Contender> {
+    let mut trials = options.trials.iter();
+    if !trials.any(|trial| (trial.target == Target::Transit) == in_transit) {
+        return Vec::new();
+    }
+    let proof = Trial {
+        target: if in_transit {
+            Target::Transit
+        } else {
+            Target::Peer
+        },
+        traffic: Traffic::Flood(64),
+        ..STREAM
+    };
+    let contenders = options.contenders.iter().copied();
+    contenders.filter(|it| it.runs(proof)).collect()
 }
 
 /// How many packets a device of a node has sent (`tx`) or received (`rx`); of a segment train, one.

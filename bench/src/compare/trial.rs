@@ -14,6 +14,8 @@ pub enum Target {
     Service,
     /// A host that is no node: Flannel's rules masquerade each flow.
     Outside,
+    /// A pod on another L2 segment, by a node with an uplink on each.
+    Transit,
 }
 
 /// The kind of traffic.
@@ -45,8 +47,8 @@ pub struct Trial {
 
 impl Trial {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 21] = {
-        use Target::{Outside, Peer, Service};
+    pub const ALL: [Self; 24] = {
+        use Target::{Outside, Peer, Service, Transit};
         use Traffic::{Connections, Flood, Paced, Requests, Streams};
         [
             with(Streams(1), Peer),
@@ -70,6 +72,9 @@ impl Trial {
             with(Paced(64), Peer),
             with(Paced(64), Service),
             with(Paced(1400), Peer),
+            with(Flood(64), Transit),
+            with(Flood(1400), Transit),
+            with(Streams(1), Transit),
         ]
     };
 
@@ -88,7 +93,7 @@ impl Trial {
     };
 
     /// The name on the command line and in the report: `tcp-stream`, `tcp-8-streams-service`,
-    /// `udp-64-outside`, `tcp-stream-no-offload`.
+    /// `udp-64-outside`, `tcp-stream-no-offload`, `transit-udp-64`.
     pub fn name(self) -> String {
         let traffic = match self.traffic {
             Traffic::Streams(1) => "tcp-stream".to_owned(),
@@ -98,13 +103,14 @@ impl Trial {
             Traffic::Flood(size) => format!("udp-{size}"),
             Traffic::Paced(size) => format!("udp-{size}-paced"),
         };
-        let target = match self.target {
-            Target::Peer => "",
-            Target::Service => "-service",
-            Target::Outside => "-outside",
+        let (before, after) = match self.target {
+            Target::Peer => ("", ""),
+            Target::Service => ("", "-service"),
+            Target::Outside => ("", "-outside"),
+            Target::Transit => ("transit-", ""),
         };
         let offload = if self.offload { "" } else { "-no-offload" };
-        format!("{traffic}{target}{offload}")
+        format!("{before}{traffic}{after}{offload}")
     }
 
     /// In words, for headings: `TCP, one stream, pod to Service`.
@@ -121,6 +127,7 @@ impl Trial {
             Target::Peer => "pod to pod",
             Target::Service => "pod to Service",
             Target::Outside => "pod to outside",
+            Target::Transit => "in transit between two segments",
         };
         let offload = if self.offload {
             ""
@@ -200,5 +207,6 @@ mod tests {
             (Trial::ALL.len(), Trial::ALL.len())
         );
         assert!(names.contains("tcp-stream-no-offload") && names.contains("udp-64-paced-service"));
+        assert!(names.contains("transit-udp-1400"));
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::clusters::Clusters;
 use crate::interrupt;
 use crate::lab::{Host, Lab};
-use crate::measure::cpu::{Ticks, on_one};
+use crate::measure::cpu::{Account, on_one};
 use crate::measure::statistics::Summary;
 use crate::measure::{tcp_round_trips, tcp_stream, udp_packets};
 use crate::screen::Progress;
@@ -181,9 +181,9 @@ impl<'a> Course<'a> {
         } = self;
         Ok(match run {
             Run::Stream => {
-                let before = Ticks::read()?;
+                let before = Account::read()?;
                 let rate = tcp_stream(client, server, address, plan.stream)?.gigabits_per_second;
-                let busy = Ticks::read()?.busy_since(before);
+                let busy = Account::read()?.since(before).busy_cpus();
                 vec![
                     (Metric::TcpStream, rate),
                     (Metric::CpuPerGigabit, busy / rate * 1000.0),

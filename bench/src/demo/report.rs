@@ -36,7 +36,7 @@ pub(super) struct Check {
 #[derive(Debug, Serialize)]
 pub(super) struct Measured {
     /// CPUs of this machine.
-    pub cpus: u64,
+    pub cpus: u32,
     /// The kernel's release.
     pub kernel: String,
     /// What the lab's wires are.

@@ -14,7 +14,7 @@ use super::report::Measured;
 use super::stage::{Held, Stage, Step, held};
 use super::{bypass, maps, pings, service, table};
 use crate::interrupt::{self, Interrupted};
-use crate::measure::cpu::Ticks;
+use crate::measure::cpu::Account;
 use crate::measure::kernel_release;
 use crate::measure::share::Counted;
 use crate::screen::Screen;
@@ -237,7 +237,7 @@ fn side_by_side(
 
 fn measured(plan: Plan, twins: &Results, rivals: &Results) -> Result<Measured> {
     Ok(Measured {
-        cpus: Ticks::read()?.cpus(),
+        cpus: Account::read()?.cpus(),
         kernel: kernel_release()?,
         wires: "veth pairs",
         rounds: plan.rounds,

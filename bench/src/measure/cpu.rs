@@ -2,39 +2,91 @@
 
 use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// Clock ticks since boot, of all CPUs together.
+/// What the kernel has accounted for of all CPUs together, at a moment.
+///
+/// Busy time is what is left of the time that passed, without idle and stolen time. The kernel's own account of busy
+/// time (`user`, `system`, `softirq`, ...) won't do: it looks at each clock tick what a CPU is doing, and whoever
+/// wakes with the ticks is seen always or never. Idle time it takes by the clock, from going idle to waking up, where
+/// it stops the tick of an idle CPU (`NO_HZ`; `get_cpu_idle_time_us()` in kernel/time/tick-sched.c), and stolen time
+/// from the hypervisor (`CONFIG_PARAVIRT_TIME_ACCOUNTING`). Without `NO_HZ` idle time is counted by ticks as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticks {
-    busy: u64,
-    all: u64,
-    cpus: u64,
+pub(crate) struct Account {
+    at: Instant,
+    idle: Duration,
+    stolen: Duration,
+    cpus: u32,
 }
 
-impl Ticks {
+/// What all CPUs together did between two moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    /// CPU time of this machine's work, interrupts included, in seconds.
+    pub busy_seconds: f64,
+    /// The share of the CPUs' time that others took, whom the hypervisor gave it to: 0 to 1.
+    pub stolen: f64,
+    /// Seconds that passed.
+    seconds: f64,
+}
+
+impl Account {
+    /// Reads it; times come in ticks of `USER_HZ`, 10 ms as a rule.
     pub fn read() -> Result<Self> {
-        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
-        parse(&stat).context("cannot make out /proc/stat")
+        let (stat, at) = (fs::read_to_string("/proc/stat"), Instant::now());
+        let stat = stat.context("cannot read /proc/stat")?;
+        let a_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock ticks")?;
+        let ticks = parse(&stat).context("cannot make out /proc/stat")?;
+        let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / a_second as f64);
+        Ok(Self {
+            at,
+            idle: time(ticks.idle),
+            stolen: time(ticks.stolen),
+            cpus: ticks.cpus,
+        })
     }
 
-    /// How many CPUs were busy on average, from `before` until this.
-    pub fn busy_since(self, before: Self) -> f64 {
-        let all = self.all.saturating_sub(before.all).max(1);
-        let busy = self.busy.saturating_sub(before.busy);
-        busy as f64 / all as f64 * self.cpus as f64
+    /// What they did from `before` until this.
+    pub fn since(self, before: Self) -> Usage {
+        let passed = (self.at - before.at).as_secs_f64();
+        let all = passed * f64::from(self.cpus);
+        let part = |now: Duration, before: Duration| now.saturating_sub(before).as_secs_f64();
+        let stolen = part(self.stolen, before.stolen);
+        // Of what was hardly anything, nothing or less may be left, for each field is cut to whole ticks.
+        let busy = (all - part(self.idle, before.idle) - stolen).clamp(0.0, all);
+        Usage {
+            busy_seconds: busy,
+            stolen: (stolen / all.max(f64::MIN_POSITIVE)).min(1.0),
+            seconds: passed,
+        }
     }
 
-    pub fn cpus(self) -> u64 {
+    pub fn cpus(self) -> u32 {
         self.cpus
     }
 }
 
-/// From `user nice system idle iowait irq softirq steal` of the line `cpu` (proc_stat(5)); guests'
-/// time, which follows, is part of `user`. Stolen time is somebody else's work.
+impl Usage {
+    /// How many CPUs were busy on average.
+    pub fn busy_cpus(self) -> f64 {
+        self.busy_seconds / self.seconds.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// Ticks of all CPUs together since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    idle: u64,
+    stolen: u64,
+    cpus: u32,
+}
+
+/// From `user nice system idle iowait irq softirq steal` of the line `cpu` (proc_stat(5)). A CPU that waits for a disk
+/// has nothing else to do, and is idle.
 fn parse(stat: &str) -> Option<Ticks> {
     let of_all = stat.lines().find(|line| line.starts_with("cpu "))?;
     let ticks: Option<Vec<u64>> = of_all
@@ -44,13 +96,12 @@ fn parse(stat: &str) -> Option<Ticks> {
         .map(|field| field.parse().ok())
         .collect();
     let ticks: [u64; 8] = ticks?.try_into().ok()?;
-    let [user, nice, system, idle, iowait, irq, softirq, steal] = ticks;
-    let busy = user + nice + system + irq + softirq;
+    let [.., idle, iowait, _irq, _softirq, stolen] = ticks;
     let one_cpu = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     Some(Ticks {
-        busy,
-        all: busy + idle + iowait + steal,
-        cpus: stat.lines().filter(one_cpu).count() as u64,
+        idle: idle + iowait,
+        stolen,
+        cpus: u32::try_from(stat.lines().filter(one_cpu).count()).ok()?,
     })
 }
 
@@ -93,22 +144,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interrupts_count_and_stolen_time_does_not() {
+    fn idle_and_stolen_time_are_found() {
         let stat = "cpu  10 1 20 100 5 2 30 7 0 0\ncpu0 5 0 10 50 2 1 15 3 0 0\ncpu1 5 1 10 50 3 1 15 4 0 0\nintr 1\n";
-        let ticks = parse(stat).unwrap();
         let expected = Ticks {
-            busy: 63,
-            all: 175,
+            idle: 105,
+            stolen: 7,
             cpus: 2,
         };
-        assert_eq!(ticks, expected);
+        assert_eq!(parse(stat), Some(expected));
         assert!(parse("cpu  10 1").is_none());
     }
 
     #[test]
-    fn half_of_two_cpus_is_one() {
-        let at = |busy, all| Ticks { busy, all, cpus: 2 };
-        assert!((at(150, 300).busy_since(at(50, 100)) - 1.0).abs() < 1e-9);
+    fn what_was_neither_idle_nor_stolen_was_busy() {
+        let begin = Instant::now();
+        let at = |seconds, idle, stolen| Account {
+            at: begin + Duration::from_millis(seconds),
+            idle: Duration::from_millis(idle),
+            stolen: Duration::from_millis(stolen),
+            cpus: 2,
+        };
+        let usage = at(3000, 2100, 120).since(at(1000, 100, 80));
+        // Of 4 seconds of CPU time 2 were idle, and 0.04 stolen.
+        assert!((usage.busy_seconds - 1.96).abs() < 1e-9, "{usage:?}");
+        assert!((usage.busy_cpus() - 0.98).abs() < 1e-9);
+        assert!((usage.stolen - 0.01).abs() < 1e-9);
+        // Never less than nothing.
+        let idle = at(1010, 2010, 0).since(at(1000, 1980, 0));
+        assert!(idle.busy_seconds.abs() < 1e-9 && idle.stolen.abs() < 1e-9);
+    }
+
+    #[test]
+    fn work_of_this_thread_shows() {
+        let before = Account::read().unwrap();
+        let end = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        let usage = Account::read().unwrap().since(before);
+        // Some of it may have been stolen, and a tick of each field is cut off.
+        assert!(usage.busy_seconds + usage.stolen * usage.seconds * f64::from(before.cpus()) > 0.1);
+        assert!(usage.busy_cpus() <= f64::from(before.cpus()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod udp_packets;
 pub(crate) mod usage;
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -42,17 +42,23 @@ fn warm_up(duration: Duration) -> Duration {
     (duration / 10).min(Duration::from_millis(500))
 }
 
+/// The connection that has come to a server.
+pub(crate) fn accept(listener: &TcpListener, server: &Host) -> Result<TcpStream> {
+    // Limits accept() as well (socket(7)).
+    let limit = TimeVal::seconds(i64::try_from(CONNECT.as_secs())?);
+    setsockopt(listener, sockopt::ReceiveTimeout, &limit)?;
+    let (accepted, _) = listener
+        .accept()
+        .with_context(|| format!("{}: no connection came", server.name()))?;
+    Ok(accepted)
+}
+
 /// Both ends of a TCP connection from `client` to `server` at its `address`.
 fn connect(client: &Host, server: &Host, address: IpAddr) -> Result<(TcpStream, TcpStream)> {
     let listener = socket::listen(server, 0)?;
-    // Limits accept() as well (socket(7)).
-    let limit = TimeVal::seconds(i64::try_from(CONNECT.as_secs())?);
-    setsockopt(&listener, sockopt::ReceiveTimeout, &limit)?;
     let target = SocketAddr::new(address, listener.local_addr()?.port());
     let near = socket::connect(client, 0, target, CONNECT)?;
-    let (far, _) = listener
-        .accept()
-        .with_context(|| format!("{}: no connection came", server.name()))?;
+    let far = accept(&listener, server)?;
     for end in [&near, &far] {
         end.set_nodelay(true)?;
         end.set_read_timeout(Some(CONNECT))?;

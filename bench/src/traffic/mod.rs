@@ -15,6 +15,7 @@ pub mod udp;
 pub use announce::announce;
 pub use bulk::{Bulk, BulkReport, BulkTransfer};
 pub use frames::{Frame, FrameSocket, PacketType};
+pub(crate) use icmp::internet_checksum;
 pub use icmp::{IcmpError, Ping, PingReport};
 pub use packet_socket::PacketSocket;
 pub use tcp::{TcpClient, TcpEcho};

@@ -10,6 +10,7 @@ mod measure;
 mod rules;
 mod segments;
 mod traffic;
+mod transit;
 mod wires;
 
 use std::time::Duration;

@@ -102,6 +102,7 @@ mod tests {
             trial(Traffic::Streams(1), Target::Peer),
             trial(Traffic::Requests, Target::Peer),
             trial(Traffic::Flood(64), Target::Peer),
+            trial(Traffic::Flood(64), Target::Transit),
         ];
         testing::keep_trials(&mut results, &trials);
         results
@@ -120,6 +121,7 @@ mod tests {
             "throughput.svg",
             "cpu.svg",
             "packets.svg",
+            "transit.svg",
             "latency.svg",
             "datapath.svg",
         ];

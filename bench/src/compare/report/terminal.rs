@@ -41,6 +41,7 @@ fn write_summary(results: &Results, out: &mut String) -> std::fmt::Result {
         ("Pod to pod", Target::Peer),
         ("Pod to Service", Target::Service),
         ("Pod to outside", Target::Outside),
+        ("In transit", Target::Transit),
     ] {
         let lines = LINES
             .iter()
@@ -99,10 +100,14 @@ fn row(medians: [String; 6], ratio: [String; 3]) -> String {
 
 fn notes(results: &Results) -> String {
     let setup = &results.setup;
+    let up_to = match setup.rounds_of.is_empty() {
+        true => "",
+        false => "up to ",
+    };
     format!(
-        "Medians of {} rounds; ratio: underpass by routes-proxied, round by round, with\n\
-         its 95 % interval. Level: two like clusters differ as much; noisy: they differ\n\
-         too much to tell. The wires are veth pairs on {} CPUs, not NICs.",
+        "Medians of {up_to}{} rounds; ratio: underpass by routes-proxied, round by round,\n\
+         with its 95 % interval. Level: two like clusters differ as much; noisy: they\n\
+         differ too much to tell. The wires are veth pairs on {} CPUs, not NICs.",
         setup.rounds, setup.cpus
     )
 }

@@ -4,6 +4,7 @@
 mod http;
 pub mod iperf3;
 mod pinned;
+pub mod requests;
 pub mod sockperf;
 pub mod wrk;
 
@@ -60,6 +61,8 @@ pub struct Measured<T> {
     pub value: T,
     /// CPU time of the whole machine, softirq included, in seconds.
     pub cpu_seconds: f64,
+    /// The share of the machine's CPU time that others took meanwhile, whom the hypervisor gave it to: 0 to 1.
+    pub stolen: f64,
 }
 
 impl<T> Measured<T> {
@@ -67,6 +70,7 @@ impl<T> Measured<T> {
         Ok(Measured {
             value: read(self.value)?,
             cpu_seconds: self.cpu_seconds,
+            stolen: self.stolen,
         })
     }
 }

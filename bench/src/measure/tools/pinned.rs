@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::sched_setaffinity;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::Measured;
 use crate::lab::{Host, Process};
-use crate::measure::cpu::{Ticks, only};
+use crate::measure::cpu::{Account, only};
 use crate::wait::{patient, wait_for};
 
 /// How long a server may take until it listens, and a process to end that has closed its output.
@@ -62,13 +62,14 @@ impl Pinned {
         command: Command,
         seconds: u64,
     ) -> Result<Measured<String>> {
-        let (start, before) = (Instant::now(), Ticks::read()?);
+        let before = Account::read()?;
         let client = Self::start(host, cpu, command)?;
         let said = client.finish(Duration::from_secs(seconds) + PATIENCE)?;
-        let cpus = Ticks::read()?.busy_since(before);
+        let usage = Account::read()?.since(before);
         Ok(Measured {
             value: said,
-            cpu_seconds: cpus * start.elapsed().as_secs_f64(),
+            cpu_seconds: usage.busy_seconds,
+            stolen: usage.stolen,
         })
     }
 

@@ -146,7 +146,7 @@ pub(super) fn after_ip(family: Family, packet: &[u8]) -> Option<&[u8]> {
 }
 
 /// The checksum of RFC 1071.
-pub(in crate::traffic) fn internet_checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn internet_checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xffff {

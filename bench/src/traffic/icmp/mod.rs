@@ -20,7 +20,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use crate::lab::{Family, Host};
 
 pub use message::IcmpError;
-pub(super) use message::internet_checksum;
+pub(crate) use message::internet_checksum;
 use message::{Answer, Echo, after_ip};
 
 /// ICMP or ICMPv6 echo requests to be sent.

@@ -4,14 +4,14 @@ use std::fmt;
 
 use super::Judgement;
 use crate::compare::contender::Contender::{
-    self, Node, Routes, RoutesProxied, Underpass, UnderpassAlways, Vxlan,
+    self, Node, Routes, RoutesProxied, Underpass, UnderpassAlways, UnderpassXdp, Vxlan,
 };
 use crate::compare::figure::Figure::{
     self, ConnectionRate, CpuPerGigabit, LatencyP50, PacketRate, Throughput,
 };
 use crate::compare::report::trial;
 use crate::compare::results::{Cost, Datapath, Results};
-use crate::compare::trial::Target::{self, Outside, Peer, Service};
+use crate::compare::trial::Target::{self, Outside, Peer, Service, Transit};
 use crate::compare::trial::Traffic::{self, Connections, Flood, Requests, Streams};
 use crate::measure::statistics::{ENOUGH_ROUNDS, Estimate};
 
@@ -71,10 +71,11 @@ const STREAM_CPU: Subject = Subject("CPU per gigabit", Streams(1), Peer, CpuPerG
 const SMALL: Subject = Subject("UDP 64 B", Flood(64), Peer, PacketRate);
 const LARGE: Subject = Subject("UDP 1,400 B", Flood(1400), Peer, PacketRate);
 const REQUEST: Subject = Subject("request p50", Requests, Peer, LatencyP50);
+const TRANSIT: Subject = Subject("transit, UDP 64 B", Flood(64), Transit, PacketRate);
 const CONNECTION: Subject = Subject("connections", Connections, Peer, ConnectionRate);
 
 /// All aims, in the order in which they are told.
-pub(super) const AIMS: [Aim; 15] = {
+pub(super) const AIMS: [Aim; 16] = {
     use Limit::{AtLeast, AtMost};
     [
         STREAM.aim(Underpass, Node, AtLeast(0.97)),
@@ -91,6 +92,7 @@ pub(super) const AIMS: [Aim; 15] = {
         Subject("Service, request p50", Requests, Service, LatencyP50).no_slower(),
         Subject("outside, TCP stream", Streams(1), Outside, Throughput).no_slower(),
         Subject("outside, UDP 64 B", Flood(64), Outside, PacketRate).no_slower(),
+        TRANSIT.aim(UnderpassXdp, Routes, AtLeast(2.0)),
         Aim {
             what: "from_pod, fast packet",
             measure: Measure::Growth("from_pod", "fast", [5000, 10]),

@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(packets.whole_interval(), Some(false));
         let missed = outcomes(&results).into_iter();
         let missed = missed.filter(|it| it.judgement == Judgement::Missed);
-        assert_eq!(missed.count(), 2);
+        assert_eq!(missed.count(), 3);
     }
 
     #[test]

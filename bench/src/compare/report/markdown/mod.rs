@@ -17,6 +17,7 @@ pub(super) fn report(results: &Results, plots: &[Plot]) -> String {
         head(&results.setup),
         what_takes_part(results),
         failures(results),
+        stolen(results),
         reading(),
         aims_table(results),
         overview::sections(results),
@@ -48,7 +49,7 @@ fn head(setup: &Setup) -> String {
             "busy before it began",
             format!("{:.2} CPUs", setup.busy_before),
         ),
-        ("rounds", setup.rounds.to_string()),
+        ("rounds", rounds(setup)),
         ("seconds of each trial", setup.seconds.to_string()),
         ("seed of the order", setup.seed.to_string()),
         (
@@ -78,6 +79,13 @@ fn head(setup: &Setup) -> String {
     )
 }
 
+/// How many, and those of tests with fewer: `27; 9 of udp-64`.
+fn rounds(setup: &Setup) -> String {
+    let fewer = setup.rounds_of.iter();
+    let fewer = fewer.map(|(test, rounds)| format!("; {rounds} of {test}"));
+    format!("{}{}", setup.rounds, fewer.collect::<String>())
+}
+
 fn or_hole(text: &str) -> &str {
     if text.is_empty() { show::HOLE } else { text }
 }
@@ -104,6 +112,36 @@ fn failures(results: &Results) -> String {
     failed + &repeated
 }
 
+/// Less of the machine's CPU time, stolen during a turn, is not worth telling.
+const WORTH_TELLING: f64 = 0.01;
+
+/// Where others took CPU time of this machine.
+fn stolen(results: &Results) -> String {
+    let mut table = Table::new(1, ["test", "turns", "with more than 1 % stolen", "most, %"]);
+    for trial in results.trials() {
+        let name = trial.name();
+        let turns = results.samples.iter().filter(|it| it.trial == name);
+        let stolen: Vec<_> = turns.map(|it| it.stolen).collect();
+        let most = stolen.iter().copied().fold(0.0, f64::max);
+        if most > WORTH_TELLING {
+            let those = stolen.iter().filter(|it| **it > WORTH_TELLING).count();
+            table.row([
+                name,
+                stolen.len().to_string(),
+                those.to_string(),
+                format!("{:.1}", most * 100.0),
+            ]);
+        }
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!(
+        "## Stolen time\n\nThe machine is a virtual one, and its hypervisor gave CPU time of it to others meanwhile \
+         (steal in `/proc/stat`). It is no part of the CPU time below, but whatever was under way stood still.\n\n{table}"
+    )
+}
+
 /// A section that lists these; nothing, where there are none.
 fn listed(heading: &str, meaning: &str, these: &[String]) -> String {
     if these.is_empty() {
@@ -122,7 +160,8 @@ fn reading() -> String {
      widened to the exact interval, by the binomial distribution.\n\
      - A ratio is taken round by round, so that what disturbed a whole round falls out; then its median and interval \
      are taken likewise. Of throughput and rates more is better, of latency and CPU time less is.\n\
-     - CPU time is the whole machine's, softirq and both ends included.\n\
+     - CPU time is the whole machine's, softirq and both ends included: what passed, on all CPUs, less what was idle or \
+     stolen.\n\
      - Noise is the ratio of two like contenders, routes-twin by routes (an A/A test). A ratio is called better or \
      worse, and set in bold, only where its interval lies outside of the noise's. Where the noise's own interval is \
      wider than ±15 % or lies off 1 by more than 5 %, the figure is too noisy to tell, and nothing is judged; so too with \
@@ -228,6 +267,12 @@ mod tests {
         assert_eq!(cell("busy before it began"), "0.04 CPUs");
         assert_eq!(cell("fixed rate"), "20 k/s");
         assert!(text.contains("veth pairs on 2 CPUs, not NICs"));
+        let mut setup = testing::results().setup;
+        setup.rounds_of.insert("udp-64".to_owned(), 3);
+        assert_eq!(
+            row(&head(&setup), "# Comparison", "rounds")[1],
+            "7; 3 of udp-64"
+        );
         let unknown = head(&Setup::default());
         assert_eq!(row(&unknown, "# Comparison", "commit")[1], "-");
     }
@@ -238,6 +283,24 @@ mod tests {
         assert!(!report(&results, &[]).contains("could not be measured"));
         results.failures.push("round 2, vxlan: no answer".into());
         assert!(report(&results, &[]).contains("- round 2, vxlan: no answer\n"));
+    }
+
+    #[test]
+    fn stolen_time_is_told_where_there_was_much() {
+        let mut results = testing::results();
+        results.samples[0].stolen = 0.009;
+        assert!(!report(&results, &[]).contains("Stolen time"));
+        let of_stream = |it: &&mut crate::compare::results::Sample| it.trial == "tcp-stream";
+        let streams = results.samples.iter_mut().filter(of_stream);
+        for (sample, stolen) in streams.zip([0.02, 0.034]) {
+            sample.stolen = stolen;
+        }
+        let text = stolen(&results);
+        assert_eq!(
+            row(&text, "## Stolen time", "tcp-stream")[2..],
+            ["2", "3.4"]
+        );
+        assert!(!text.contains("| tcp-requests |"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::compare::figure::Figure::{
 };
 use crate::compare::report::{show, trial};
 use crate::compare::results::Results;
-use crate::compare::trial::Target::{self, Outside, Peer, Service};
+use crate::compare::trial::Target::{self, Outside, Peer, Service, Transit};
 use crate::compare::trial::Traffic::{self, Connections, Flood, Requests, Streams};
 use crate::compare::trial::Trial;
 use crate::measure::statistics::Estimate;
@@ -32,6 +32,11 @@ pub(super) fn sections(results: &Results) -> String {
         section(results, "Pod to pod", of_target(Peer)),
         section(results, "Pod to Service", of_target(Service)),
         section(results, "Pod to outside", of_target(Outside)),
+        section(
+            results,
+            "In transit between two segments",
+            of_target(Transit),
+        ),
         section(results, "Without segmentation offload", without_offload()),
     ];
     let text = format!("## Overview\n\nMedians.\n{}", tables.concat());
@@ -120,6 +125,12 @@ mod tests {
         let to_service = text.split_once("### Pod to Service").unwrap().1;
         let to_service = to_service.split_once("###").unwrap().0;
         assert!(to_service.contains("| underpass |") && !to_service.contains("| routes |"));
+        let in_transit = row(
+            &text,
+            "### In transit between two segments",
+            "underpass-xdp",
+        );
+        assert_eq!(in_transit.len(), 5);
         assert!(text.contains("### Pod to outside") && text.contains("to pod: TCP stream, Gb/s"));
         assert_eq!(
             row(&text, "### Memory of an agent", "underpass")[1..],

@@ -36,6 +36,10 @@ pub(super) fn draw(results: &Results) -> Result<Vec<Plot>> {
     ];
     let sizes = [64, 1400].map(|size| trial(Traffic::Flood(size), Target::Peer));
     let sizes = [("64 B", sizes[0]), ("1,400 B", sizes[1])];
+    let in_transit = sizes.map(|(name, it)| {
+        let target = Target::Transit;
+        (name, Trial { target, ..it })
+    });
     let plots = [
         bars(
             results,
@@ -57,6 +61,13 @@ pub(super) fn draw(results: &Results) -> Result<Vec<Plot>> {
             "UDP packets received, one sender, pod to pod",
             Figure::PacketRate,
             sizes,
+        ),
+        bars(
+            results,
+            "transit.svg",
+            "UDP packets in transit between two segments, on one CPU",
+            Figure::PacketRate,
+            in_transit,
         ),
         latency(results),
         datapath(results),
@@ -239,16 +250,23 @@ mod tests {
     #[test]
     fn plots_are_well_formed_and_name_everybody() {
         let plots = draw(&testing::results()).unwrap();
-        assert_eq!(plots.len(), 5);
+        assert_eq!(plots.len(), 6);
         for it in &plots {
             assert_well_formed(&it.svg);
             assert!(it.svg.contains(it.title), "{}", it.file);
             assert!(it.svg.contains("2 CPUs"), "{}", it.file);
         }
-        for file in ["throughput.svg", "cpu.svg", "packets.svg", "latency.svg"] {
+        for (file, target) in [
+            ("throughput.svg", Target::Peer),
+            ("cpu.svg", Target::Peer),
+            ("packets.svg", Target::Peer),
+            ("latency.svg", Target::Peer),
+            ("transit.svg", Target::Transit),
+        ] {
             let svg = plot(&plots, file);
             assert!(svg.contains("veth lab, 2 CPUs"));
-            for contender in Contender::ALL {
+            let runs = |it: &Contender| it.runs(trial(Traffic::Flood(64), target));
+            for contender in Contender::ALL.into_iter().filter(runs) {
                 let lines = svg.lines().map(str::trim);
                 let count = lines.filter(|it| *it == contender.name()).count();
                 assert_eq!(count, 1, "{contender} in {file}");
@@ -264,7 +282,7 @@ mod tests {
         results.samples.retain(|it| it.trial != "udp-64");
         results.datapath = None;
         let plots = draw(&results).unwrap();
-        assert_eq!(plots.len(), 4);
+        assert_eq!(plots.len(), 5);
         for it in &plots {
             assert!(!it.svg.contains("vxlan"), "{}", it.file);
         }
