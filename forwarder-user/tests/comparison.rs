@@ -27,6 +27,7 @@ fn every_contender_is_what_its_name_says() -> Result<()> {
         contenders: Contender::ALL.to_vec(),
         trials: trials.clone(),
         rounds: 1,
+        rounds_of: std::collections::BTreeMap::new(),
         seconds: 1,
         services: 20,
         paced_rate: 1000,

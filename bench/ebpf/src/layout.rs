@@ -53,6 +53,20 @@ pub struct Routed {
 
 const _: () = assert!(size_of::<Routed>() == 8);
 
+/// Where packets for an address go: value of the map `straight_ways`, by that address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StraightWay {
+    /// The device to redirect to; of a pod its host-side veth.
+    pub ifindex: u32,
+    /// Destination and source MAC, as they begin a frame.
+    pub macs: [u32; 3],
+    /// 1: into the namespace at the device's other end; 0: out of the device.
+    pub is_into_pod: u32,
+}
+
+const _: () = assert!(size_of::<StraightWay>() == 20);
+
 /// Where a flood goes, and what its frames look like after the router: the only entry of the map `flooding`.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

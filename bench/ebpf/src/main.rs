@@ -11,6 +11,7 @@ mod empty;
 mod fib_helper;
 mod flood;
 mod frame;
+mod hooks_limit;
 mod layout;
 mod rotate;
 

@@ -8,12 +8,14 @@ use aya::maps::Map;
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
-use layout::{FRAME, Flooding, PreparedFrame, Routed, Sunk, Turn};
+use layout::{FRAME, Flooding, PreparedFrame, Routed, StraightWay, Sunk, Turn};
 
 // SAFETY: `repr(C)`, no padding that is not a field (asserted beside each type), and every bit pattern is a value.
 unsafe impl aya::Pod for PreparedFrame {}
 // SAFETY: likewise.
 unsafe impl aya::Pod for Routed {}
+// SAFETY: likewise.
+unsafe impl aya::Pod for StraightWay {}
 // SAFETY: likewise.
 unsafe impl aya::Pod for Turn {}
 // SAFETY: likewise.

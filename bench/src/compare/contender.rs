@@ -31,6 +31,9 @@ pub enum Contender {
     /// A stand-in for xdp-tools' xdp-forward, beside what `routes` has: TC programs that ask the FIB
     /// (`bpf_fib_lookup`) for every packet, and redirect it.
     FibHelper,
+    /// The least that programs at Underpass's hooks can do, beside what `routes` has: one lookup, two MACs, a redirect. It
+    /// keeps no rule; what it loses to `node` no program at these hooks can win back.
+    HooksLimit,
     /// Underpass with `--ingress xdp`, beside what `routes` has. Its nodes' wires carry whole frames, as real ones do: a
     /// checksum in each, none larger than the MTU. So it is compared with `underpass-whole` and not with the others.
     UnderpassXdp,
@@ -42,7 +45,7 @@ pub enum Contender {
 
 impl Contender {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Wire,
         Self::Node,
         Self::Routes,
@@ -54,6 +57,7 @@ impl Contender {
         Self::UnderpassClean,
         Self::UnderpassAlways,
         Self::FibHelper,
+        Self::HooksLimit,
         Self::UnderpassXdp,
         Self::UnderpassWhole,
         Self::UnderpassXdpAlways,
@@ -76,6 +80,7 @@ impl Contender {
             Self::UnderpassWhole => "underpass-whole",
             Self::UnderpassXdpAlways => "underpass-xdp-always",
             Self::FibHelper => "fib-helper",
+            Self::HooksLimit => "hooks-limit",
         }
     }
 
@@ -108,6 +113,9 @@ impl Contender {
             Self::FibHelper => {
                 "a stand-in for xdp-forward: TC programs that ask the FIB for every packet, beside routes"
             }
+            Self::HooksLimit => {
+                "the least that TC programs at the same hooks can do: one lookup, two MACs, a redirect"
+            }
         }
     }
 
@@ -121,7 +129,7 @@ impl Contender {
             Target::Service => self.is_proxied() && !matches!(self, Self::UnderpassAlways),
             Target::Outside => self.is_proxied(),
             Target::Transit => match self {
-                Self::Node | Self::Vxlan | Self::UnderpassWhole => false,
+                Self::Node | Self::Vxlan | Self::UnderpassWhole | Self::HooksLimit => false,
                 Self::Wire => matches!(trial.traffic, Traffic::Flood(_)),
                 _ => true,
             },

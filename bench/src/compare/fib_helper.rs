@@ -19,6 +19,15 @@ const PROGRAM: &str = "fib_helper";
 /// The kernel that brought TCX, by which a program goes away with its link.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
+/// Programs that redirect packets past the kernel.
+pub trait Redirects {
+    /// How many packets they have redirected, on all nodes.
+    ///
+    /// # Panics
+    /// Where the kernel does not let its counters be read, which it has let be made.
+    fn packets(&self) -> u64;
+}
+
 /// The program on nodes of a lab, at ingress of the uplinks and of each pod's veth. Dropping it detaches it.
 pub struct FibHelper {
     nodes: Vec<OnNode>,
@@ -57,12 +66,10 @@ impl FibHelper {
         let nodes = nodes.iter().map(attach).collect::<Result<_>>()?;
         Ok(Self { nodes })
     }
+}
 
-    /// How many packets it has redirected, on all nodes.
-    ///
-    /// # Panics
-    /// Where the kernel does not let its counters be read, which it has let be made.
-    pub fn packets(&self) -> u64 {
+impl Redirects for FibHelper {
+    fn packets(&self) -> u64 {
         let of_node = |node: &OnNode| -> u64 {
             let by_cpu = node.redirected.get(&0, 0);
             let by_cpu = by_cpu.expect("an array has an entry 0");

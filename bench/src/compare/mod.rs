@@ -6,6 +6,7 @@ pub mod course;
 pub mod datapath;
 pub mod fib_helper;
 pub mod figure;
+pub mod hooks_limit;
 mod machine;
 mod offloads;
 pub mod report;

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::contender::Contender;
 use super::course::{self, Course, Outcome, Pace, Ports};
-use super::fib_helper::FibHelper;
+use super::fib_helper::{FibHelper, Redirects};
+use super::hooks_limit::HooksLimit;
 use super::results::AgentMemory;
 use super::run::Options;
 use super::schedule::Turn;
@@ -44,7 +45,8 @@ pub(super) struct Stage {
 struct Stand {
     contender: Contender,
     agents: Vec<AgentProcess>,
-    fib_helper: Option<FibHelper>,
+    /// Programs other than Underpass's.
+    helper: Option<Box<dyn Redirects>>,
     /// Last, for the others live in it.
     lab: Lab,
 }
@@ -165,7 +167,7 @@ impl Stage {
         let prove = || match contender {
             Contender::UnderpassXdp => stand.prove_xdp(),
             _ if contender.has_agents() => stand.prove_fast(),
-            Contender::FibHelper => stand.prove_redirected(),
+            Contender::FibHelper | Contender::HooksLimit => stand.prove_redirected(),
             Contender::Vxlan => stand.prove_by_device(vxlan::DEVICE, "tx"),
             _ if contender.is_proxied() => stand.prove_tracked(true),
             _ => stand.prove_tracked(false),
@@ -208,8 +210,9 @@ impl Stand {
         if contender == Contender::Vxlan {
             vxlan::connect(&lab)?;
         }
-        let fib_helper = match contender {
-            Contender::FibHelper => Some(FibHelper::attach(&lab)?),
+        let helper: Option<Box<dyn Redirects>> = match contender {
+            Contender::FibHelper => Some(Box::new(FibHelper::attach(&lab)?)),
+            Contender::HooksLimit => Some(Box::new(HooksLimit::attach(&lab)?)),
             _ => None,
         };
         let agents = if contender.has_agents() {
@@ -220,7 +223,7 @@ impl Stand {
         Ok(Self {
             contender,
             agents,
-            fib_helper,
+            helper,
             lab,
         })
     }
@@ -246,9 +249,9 @@ impl Stand {
         Ok(())
     }
 
-    /// The programs of `fib-helper` have redirected nearly all that came in by the uplinks, and as much that went out.
+    /// Such programs have redirected nearly all that came in by the uplinks, and as much that went out.
     fn prove_redirected(&self) -> Result<()> {
-        let redirected = self.fib_helper.as_ref().map_or(0, FibHelper::packets);
+        let redirected = self.helper.as_ref().map_or(0, |it| it.packets());
         let mut crossed = 0;
         for node in self.lab.nodes() {
             crossed += packets(node, node.uplink(), "rx")? + packets(node, node.uplink(), "tx")?;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
-use underpass_bench::compare::fib_helper::FibHelper;
+use underpass_bench::compare::fib_helper::{FibHelper, Redirects as _};
+use underpass_bench::compare::hooks_limit::HooksLimit;
 use underpass_bench::lab::{Host, Node, names};
 use underpass_bench::traffic::{Bulk, Frame, FrameSocket, Ping, UdpClient, UdpEcho};
 use underpass_bench::{Lab, skip, wait_for};
@@ -74,6 +75,35 @@ lab_test!(fib_helper_carries_packets_as_a_router_does, {
     let transfer = Bulk::to(SocketAddr::new(server.address(), 5000)).size(3_000_000);
     transfer.run(client, server, SOON)?;
     assert!(fib_helper.packets() > before);
+    Ok(())
+});
+
+lab_test!(hooks_limit_carries_packets_and_does_nothing_else, {
+    if !has_tcx("hooks_limit_carries_packets_and_does_nothing_else") {
+        return Ok(());
+    }
+    let lab = Lab::builder().build()?;
+    let (client, server) = (lab.pod(1, 1), lab.pod(2, 1));
+    let limit = HooksLimit::attach(&lab)?;
+    let _echo = UdpEcho::start(server, 6000)?;
+    let target = SocketAddr::new(server.address(), 6000);
+    let talk = UdpClient::connect(client, target)?;
+    let sees = FrameSocket::open(server, server.interface())?;
+    let before = limit.packets();
+    let request = arriving(client, &sees, || talk.echo(b"hello", SOON).map(drop))?;
+    assert_eq!(limit.packets(), before + 4);
+    assert_eq!(request.bytes[..6], server.mac());
+    assert_eq!(request.bytes[6..12], names::gateway_mac(2));
+    // No router has seen it.
+    assert_eq!(request.bytes[22], 64);
+    drop(limit);
+    for node in lab.nodes() {
+        wait_for(SOON, "the programs are gone", || {
+            let attached = attached(node)?;
+            anyhow::ensure!(attached == 0, "{attached} programs on {}", node.name());
+            Ok(())
+        })?;
+    }
     Ok(())
 });
 

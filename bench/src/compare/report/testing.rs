@@ -162,6 +162,7 @@ fn speed(contender: Contender) -> f64 {
         Contender::UnderpassClean => 1.23,
         Contender::UnderpassAlways => 1.24,
         Contender::FibHelper => 1.15,
+        Contender::HooksLimit => 1.23,
         Contender::UnderpassXdp => 1.26,
         Contender::UnderpassWhole => 1.21,
         Contender::UnderpassXdpAlways => 1.27,

@@ -15,7 +15,7 @@ use self::flood::{Arrived, Course, flood};
 use self::packets::Ends;
 use super::contender::Contender;
 use super::course::{self, Outcome, Pace, Ports};
-use super::fib_helper::FibHelper;
+use super::fib_helper::{FibHelper, Redirects as _};
 use super::figure::Figure;
 use super::stage::{FAST, READY};
 use super::trial::{Traffic, Trial};
