@@ -78,3 +78,67 @@ fn an_uplink_that_nobody_asked_for_is_the_kernel_s() -> Result<()> {
         Ok(())
     })
 }
+
+/// What passes the router is told by what people look at.
+#[test]
+fn transit_is_told() -> Result<()> {
+    if !root_or_skip("transit_is_told") {
+        return Ok(());
+    }
+    with_families(|family| {
+        let lab = segments(family).build()?;
+        let agent = start_router(&lab, &on_both())?;
+        let (node, near, far) = (router(&lab), lab.pod(1, 1), lab.pod(2, 1));
+        let (from, to) = (near.address().to_string(), far.address().to_string());
+        let trace = || lab.underpass_json(node, &["trace", &to, "--from", &from, "--proto", "udp"]);
+        let road = |trace: &serde_json::Value| trace["result"]["road"].clone();
+
+        let before = trace()?;
+        ensure!(before["entrance"] == "from_wire", "{before}");
+        ensure!(before["exit"] == "to_wire", "{before}");
+        ensure!(road(&before) == "kernel", "{before}");
+        ensure!(before["result"]["verdict"] == "unconfirmed", "{before}");
+        let talk = Talk::watched_at(&lab, &[node], near, far)?;
+        for _ in 0..3 {
+            talk.exchange()?;
+        }
+        let after = trace()?;
+        ensure!(road(&after) == "fast", "{after}");
+        let way_out = &after["result"]["way_out"];
+        ensure!(way_out["device"] == "eth1", "{after}");
+        ensure!(way_out["peer"] == "node2", "{after}");
+
+        let flows = lab.underpass_json(node, &["flows", "--pod", &from])?;
+        ensure!(flows[0]["transit"] == true, "{flows}");
+        ensure!(flows[0]["egress"]["device"] == "eth1", "{flows}");
+        let screen = lab.underpass(node, &["status"])?;
+        let line = "uplinks  eth0 and eth1 (with transit), offload confirmed";
+        ensure!(screen.contains(line), "{screen}");
+        let text = lab.underpass(node, &["peers"])?;
+        ensure!(text.contains(" on eth1 "), "{text}");
+
+        let nodes_file = lab.nodes_file();
+        let file = nodes_file.to_str().context("a path that is no text")?;
+        let words = [
+            "check",
+            "--nodes-file",
+            file,
+            "--node-name",
+            "node3",
+            "--iface",
+            "eth0",
+        ];
+        let words = [&words[..], &["--extra-iface", "eth1"]].concat();
+        let checked = lab.underpass_json(node, &words)?;
+        let finding = |name: &str| {
+            let mut all = checked.as_array().into_iter().flatten();
+            all.find(|finding| finding["name"] == name).cloned()
+        };
+        for name in ["uplink", "uplink eth1", "peers on the segment"] {
+            let finding = finding(name).with_context(|| format!("{checked}"))?;
+            ensure!(finding["outcome"] == "pass", "{finding}");
+        }
+        drop(agent);
+        Ok(())
+    })
+}

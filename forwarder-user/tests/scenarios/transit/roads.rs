@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use underpass_bench::lab::rules::Deny;
-use underpass_bench::lab::{AgentOptions, Family, Segment};
+use underpass_bench::lab::{AgentOptions, Family, Host, Segment};
 use underpass_bench::traffic::{Ping, TcpClient, TcpEcho, UdpClient, UdpEcho};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::flow::confirmed;
@@ -14,7 +14,9 @@ use underpass_common::verdict::{Hook, Verdict};
 use super::{
     Traffic, UDP_PORT, all_fast_since, none_fast_since, on_both, router, segments, start_router,
 };
-use crate::common::{DEADLINE, Datapath, NEVER, udp, with_families, with_families_in_turn};
+use crate::common::{
+    Carried, DEADLINE, Datapath, NEVER, udp, with_families, with_families_in_turn,
+};
 
 /// More than can be under way when a road is closed.
 const A_LOT: u64 = 32 << 20;
@@ -120,29 +122,87 @@ fn transit_by_xdp() -> Result<()> {
         return Ok(());
     }
     with_families(|family| {
-        const PINGS: u16 = 30;
         let lab = segments(family).whole_frames(true).pod_gro(true).build()?;
         let agent = start_router(&lab, &on_both().args(["--ingress", "xdp"]))?;
-        let datapath = Datapath::of(&lab, router(&lab))?;
-        wait_for(DEADLINE, "both uplinks take frames from XDP", || {
-            let found = datapath.maps.xdp_uplinks()?;
-            ensure!(found.len() == 2, "{found:?}");
-            Ok(())
-        })?;
-        let before = datapath.carried()?;
-        let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
-        let report = ping
-            .interval(Duration::ZERO)
-            .count(PINGS)
-            .run(lab.pod(1, 1))?;
-        ensure!(report.all_replied(), "{report:?}");
-        let carried = datapath.carried()?.since(before);
+        wait_for_targets(&lab, 2)?;
+        let carried = ping(&lab)?;
         // The first each way shows the way.
         let fast = 2 * (u64::from(PINGS) - 1);
         ensure!(
             (carried.by_xdp, carried.by_tc) == (fast, 0),
             "{carried:?}, not {fast}"
         );
+        drop(agent);
+        Ok(())
+    })
+}
+
+const PINGS: u16 = 30;
+
+/// Pings across the router: all are answered. Tells how they passed it.
+fn ping(lab: &Lab) -> Result<Carried> {
+    let datapath = Datapath::of(lab, router(lab))?;
+    let before = datapath.carried()?;
+    let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
+    let report = ping
+        .interval(Duration::ZERO)
+        .count(PINGS)
+        .run(lab.pod(1, 1))?;
+    ensure!(report.all_replied(), "{report:?}");
+    Ok(datapath.carried()?.since(before))
+}
+
+/// Waits until so many uplinks get frames from XDP.
+fn wait_for_targets(lab: &Lab, wanted: usize) -> Result<()> {
+    let datapath = Datapath::of(lab, router(lab))?;
+    let what = format!("{wanted} uplinks get frames from XDP");
+    wait_for(DEADLINE, &what, || {
+        let found = datapath.maps.xdp_uplinks()?;
+        ensure!(found.len() == wanted, "{found:?}");
+        Ok(())
+    })
+}
+
+/// Nothing is handed to an uplink that would drop it, nor past what hangs on its way out: TC carries it.
+#[test]
+fn an_uplink_that_takes_no_frames_stays_with_tc() -> Result<()> {
+    if !root_or_skip("an_uplink_that_takes_no_frames_stays_with_tc") {
+        return Ok(());
+    }
+    with_families(|family| {
+        let lab = segments(family).whole_frames(true).pod_gro(true).build()?;
+        let agent = start_router(&lab, &on_both().args(["--ingress", "xdp"]))?;
+        let (node, switch): (&Host, &Host) = (router(&lab), lab.switch());
+        let gro = |to| format!("ethtool -K node3-eth1 gro {to}");
+        let tbf = "root tbf rate 1gbit burst 64k latency 50ms";
+        let filter = "egress pref 9 bpf direct-action bytecode '1,6 0 0 4294967295'";
+        for (host, done, undone) in [
+            (switch, gro("off"), gro("on")),
+            (
+                node,
+                format!("tc qdisc add dev eth1 {tbf}"),
+                "tc qdisc del dev eth1 root".to_owned(),
+            ),
+            (
+                node,
+                format!("tc qdisc add dev eth1 clsact && tc filter add dev eth1 {filter}"),
+                "tc qdisc del dev eth1 clsact".to_owned(),
+            ),
+        ] {
+            wait_for_targets(&lab, 2)?;
+            host.run(&["sh", "-c", &done])?;
+            wait_for_targets(&lab, 1)?;
+            let carried = ping(&lab)?;
+            // To eth1 by TC, and from it by XDP, but for the first.
+            let each = u64::from(PINGS) - 1;
+            ensure!(
+                (carried.by_xdp, carried.by_tc) == (each, each),
+                "{done}: {carried:?}"
+            );
+            host.run(&["sh", "-c", &undone])?;
+            wait_for_targets(&lab, 2)?;
+            ensure!(ping(&lab)?.by_tc == 0, "{undone}");
+        }
         drop(agent);
         Ok(())
     })
