@@ -170,7 +170,7 @@ pub enum RoutesMode {
     Manage,
 }
 
-/// Who looks first at what comes in by the uplink.
+/// Who looks first at what comes in by the uplinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum IngressMode {
     /// A TC program
@@ -257,6 +257,15 @@ pub struct AgentArgs {
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
+    /// A further uplink by name, on an L2 segment of its own with nodes on it; may be given more than once, also as a
+    /// list with commas. What pods of one segment send to those of another, by this node, takes the fast path as well
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "UNDERPASS_EXTRA_IFACE"
+    )]
+    pub extra_iface: Vec<String>,
     /// Take podCIDRs only within this block; may be given more than once, also as a list with commas.
     /// It binds its own family: without one of the other, podCIDRs of that may lie anywhere
     #[arg(
@@ -272,7 +281,7 @@ pub struct AgentArgs {
     /// Who keeps the kernel's host-gw routes
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_ROUTES")]
     pub routes: RoutesMode,
-    /// Who looks first at what comes in by the uplink
+    /// Who looks first at what comes in by the uplinks
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_INGRESS")]
     pub ingress: IngressMode,
     /// Where in the kernel XDP runs, with --ingress xdp

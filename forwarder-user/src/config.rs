@@ -15,17 +15,19 @@ pub struct Config {
     pub nodes_source: String,
     /// How the uplink is found.
     pub uplink: UplinkChoice,
+    /// Names of further uplinks, each on an L2 segment of its own.
+    pub extra_uplinks: Vec<String>,
     /// Where podCIDRs must lie; a family of which none is given may lie anywhere.
     pub cluster_cidrs: Vec<IpNet>,
     /// What may take the fast path.
     pub offload: Offload,
     /// Who keeps the kernel's routes to the peers' podCIDRs.
     pub routes: RoutesMode,
-    /// Who looks first at what comes in by the uplink.
+    /// Who looks first at what comes in by the uplinks.
     pub ingress: Ingress,
 }
 
-/// Who looks first at what comes in by the uplink (`--ingress`).
+/// Who looks first at what comes in by the uplinks (`--ingress`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ingress {
     /// The TC program.

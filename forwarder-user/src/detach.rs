@@ -39,8 +39,8 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     // The programs may use other maps than those that are pinned: of an upgrade that was broken off.
     let links = Attachments::new(pins.clone(), Mechanism::of_this_kernel()).detach_all()?;
     println!("detached {links} programs");
-    let pods = match maps.and_then(|maps| maps.settings()) {
-        Ok(settings) => pod_cidrs_of(&settings),
+    let pods = match maps.and_then(|maps| pods(&maps)) {
+        Ok(pods) => pods,
         Err(error) => {
             println!("maps not read: {error:#}");
             Vec::new()
@@ -58,6 +58,14 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     Ok(())
 }
 
+/// Where the pods are whose connections may have been fast here: our own, and those of the peers, between which some
+/// may have been in transit, be it by an agent before this one.
+fn pods(maps: &Maps) -> Result<Vec<IpNet>> {
+    let mut pods = pod_cidrs_of(&maps.settings()?);
+    pods.extend(maps.routes()?.into_keys());
+    Ok(pods)
+}
+
 fn switch_off(maps: &mut Maps) -> Result<()> {
     let mut settings = maps.settings()?;
     settings.offload = Offload::Off as u8;
@@ -65,7 +73,7 @@ fn switch_off(maps: &mut Maps) -> Result<()> {
 }
 
 /// What went fast has come back to the kernel: its connections must not be taken for INVALID when connection tracking
-/// is strict again. `pods`: where this node's pods are. Maybe anywhere, where no map tells: an agent of another version
+/// is strict again. `pods`: where pods are that this node has carried packets of. Maybe anywhere, where no map tells: an agent of another version
 /// has made them, or one that did not live to write it down.
 fn restore_sysctls(pins: &Pins, mut pods: Vec<IpNet>) -> Result<()> {
     if !pins.was_strict().exists() {

@@ -1,18 +1,20 @@
 //! What nobody tells the agent: looked at every second.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tracing::debug;
+use underpass_common::verdict::Hook;
 
 use super::Agent;
 use crate::config::Ingress;
 use crate::plan::Plan;
 use crate::sysctl;
-use crate::world::kernel::LinkKind;
+use crate::world::kernel::{LinkKind, Onlookers};
 use crate::world::netlink::xdp_targets;
 
 /// The name of that, in the log.
-const ONLOOKERS: &str = "asking for the programs of others on the uplink";
+const ONLOOKERS: &str = "asking for the programs of others on the uplinks";
 
 impl Agent {
     /// Notes that the source is still there, where it gives a sign of life.
@@ -46,7 +48,7 @@ impl Agent {
         self.known_endpoints = endpoints;
     }
 
-    /// Has XDP go on, and finds out which pods take what it hands them: the kernel tells nobody who does not ask.
+    /// Has XDP go on, and finds out which devices take what it hands them: the kernel tells nobody who does not ask.
     pub(super) fn look_at_xdp(&mut self) {
         if self.config.ingress != Ingress::Xdp {
             return;
@@ -55,7 +57,7 @@ impl Agent {
         self.reporter.tried("letting XDP go on", renewed);
         let targets = self
             .reporter
-            .tried("asking which pods take frames from XDP", xdp_targets());
+            .tried("asking which devices take frames from XDP", xdp_targets());
         // Not told: nobody.
         let targets = targets.unwrap_or_default();
         if targets != self.world.kernel.xdp_targets {
@@ -64,26 +66,23 @@ impl Agent {
         }
     }
 
-    /// Looks whether programs of others have come to the uplink, or gone from it: not all of that is told by events.
+    /// Looks whether programs of others have come to the uplinks, or gone from them: not all of that is told by events.
     pub(super) async fn look_for_onlookers(&mut self) {
-        let uplink = self.reporter.uplink();
         if self.config.ingress == Ingress::Xdp
-            && uplink != 0
-            && let Some(found) = self.onlookers(uplink).await
+            && let Some(found) = self.onlookers(&self.uplinks.clone()).await
             && found != self.world.kernel.onlookers
         {
             self.mark_due(Duration::ZERO);
         }
     }
 
-    /// Programs of others on what comes in by the uplink, which would not see what XDP carries. True where there are
-    /// others than before.
+    /// Programs of others on the uplinks, which would not see what XDP carries. True where there are others than before.
     pub(super) async fn look_at_onlookers(&mut self, plan: &Plan) -> bool {
-        let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
-        if self.config.ingress != Ingress::Xdp || uplink == 0 {
+        if self.config.ingress != Ingress::Xdp {
             return false;
         }
-        let Some(found) = self.onlookers(uplink).await else {
+        let uplinks = plan.uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        let Some(found) = self.onlookers(&uplinks).await else {
             return false;
         };
         let is_new = found != self.world.kernel.onlookers;
@@ -91,9 +90,20 @@ impl Agent {
         is_new
     }
 
-    async fn onlookers(&mut self, uplink: u32) -> Option<Vec<String>> {
-        let programs = self.applier.onlookers(uplink);
-        let filters = self.netlink.filters(uplink, true).await;
+    async fn onlookers(&mut self, uplinks: &BTreeSet<u32>) -> Option<BTreeMap<u32, Onlookers>> {
+        let mut all = BTreeMap::new();
+        for &uplink in uplinks {
+            let ingress = self.others_at(Hook::FromWire, uplink).await?;
+            let egress = self.others_at(Hook::ToWire, uplink).await?;
+            all.insert(uplink, Onlookers { ingress, egress });
+        }
+        Some(all)
+    }
+
+    /// Programs and filters of others where a hook is, or would be.
+    async fn others_at(&mut self, hook: Hook, uplink: u32) -> Option<Vec<String>> {
+        let programs = self.applier.onlookers(hook, uplink);
+        let filters = self.netlink.filters(uplink, hook.is_entrance()).await;
         let found = programs.and_then(|mut found| {
             let others = filters?;
             let others = others.iter().filter(|filter| !self.applier.is_ours(filter));
@@ -109,10 +119,12 @@ impl Agent {
     /// An interface's MTU for IPv6 changes without a word from the kernel. Looked at are the few that
     /// much goes through; a pod's own veth has to wait for the next resync.
     pub(super) fn look_at_mtus(&mut self) {
-        let uplink = self.reporter.uplink();
+        let uplinks = &self.uplinks;
         let links = self.world.kernel.links.values_mut();
         let mut changed = false;
-        for link in links.filter(|link| link.kind == LinkKind::Bridge || link.ifindex == uplink) {
+        for link in
+            links.filter(|link| link.kind == LinkKind::Bridge || uplinks.contains(&link.ifindex))
+        {
             let now = sysctl::mtu_v6(&link.name);
             if link.mtu_v6 != now {
                 debug!(link = link.name, ?now, "the MTU for IPv6 has changed");

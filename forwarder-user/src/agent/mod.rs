@@ -16,7 +16,7 @@ mod pod_gro;
 mod report;
 mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -40,7 +40,7 @@ use crate::datapath::{Attachments, LoadOptions, OnlyAgent, Pins, XdpMode, load};
 use crate::events::{Announcer, Pace, notices};
 use crate::metrics::{self, Health};
 use crate::packet_trace::{self, PacketFilter, Tracer};
-use crate::plan::plan;
+use crate::plan::{Plan, Uplink, plan};
 use crate::stop;
 use crate::world::netlink::{Event, Events, Netlink, XdpNews};
 use crate::world::source::{Choice, Source};
@@ -107,6 +107,8 @@ pub struct Agent {
     announcer: Option<Announcer>,
     health: Arc<Health>,
     known_endpoints: BTreeMap<IpAddr, Endpoint>,
+    /// The uplinks of the newest plan, by interface index.
+    uplinks: BTreeSet<u32>,
     /// Writes a line for each traced packet, where any are traced.
     tracer: Option<Tracer>,
     /// Something has changed and is not applied yet; not before this moment.
@@ -208,6 +210,7 @@ impl Agent {
             announcer,
             health,
             known_endpoints: BTreeMap::new(),
+            uplinks: BTreeSet::new(),
             tracer,
             due: None,
             needs_resync: false,
@@ -236,7 +239,7 @@ impl Agent {
                 events = self.events.next() => self.absorb(events?).await,
                 () = self.source.changed() => self.read_nodes().await,
                 told = self.xdp_news.next() => {
-                    self.reporter.tried("hearing which pods take frames from XDP", told);
+                    self.reporter.tried("hearing which devices take frames from XDP", told);
                     self.look_at_xdp();
                 }
                 _ = resync.tick() => self.resync().await,
@@ -354,9 +357,10 @@ impl Agent {
         if self.pod_gro.keep(&plan, &self.world.kernel) {
             self.look_at_xdp();
         }
-        let no_xdp = plan.no_xdp.as_deref();
-        self.reporter.xdp(no_xdp.or(self.applier.xdp_refused()));
-        let uplink = plan.uplink.as_ref().map_or(0, |uplink| uplink.ifindex);
+        let no_xdp = no_xdp(&plan, self.applier.xdp_refused());
+        self.reporter.xdp(no_xdp.as_deref());
+        self.uplinks = plan.uplinks.iter().map(|uplink| uplink.ifindex).collect();
+        let uplink = plan.main_uplink().map_or(0, |uplink| uplink.ifindex);
         self.reporter.planned(uplink, plan.routing_digest);
         self.write_record();
     }
@@ -398,6 +402,21 @@ impl Agent {
         let moment = Instant::now() + after;
         self.due = Some(self.due.map_or(moment, |due| due.min(moment)));
     }
+}
+
+/// Why XDP is not on each uplink where it was asked for; of several with their names.
+fn no_xdp(plan: &Plan, refused: &BTreeMap<u32, String>) -> Option<String> {
+    let is_one = plan.uplinks.len() == 1;
+    let why = |uplink: &Uplink| {
+        let ifindex = &uplink.ifindex;
+        let why = plan.no_xdp.get(ifindex).or(refused.get(ifindex))?;
+        Some(match is_one {
+            true => why.clone(),
+            false => format!("{}: {why}", uplink.name),
+        })
+    };
+    let whys: Vec<String> = plan.uplinks.iter().filter_map(why).collect();
+    (!whys.is_empty()).then(|| whys.join("; "))
 }
 
 /// Waits for a moment; for none, for ever.

@@ -1,6 +1,6 @@
 //! What became of the other nodes, as it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 use underpass_common::addr::Mac;
@@ -64,13 +64,19 @@ impl PeerTeller {
 
 /// `node2 (10.244.2.0/24) at 192.0.2.2 on eth0`
 fn described(name: &str, peer: &PeerPlan, plan: &Plan) -> String {
-    let uplink = plan
-        .uplink
-        .as_ref()
-        .map_or("no uplink", |uplink| &uplink.name);
+    let families = [peer.v4, peer.v6].into_iter().flatten();
+    let uplinks: BTreeSet<u32> = families.map(|family| family.uplink).collect();
+    let named = uplinks
+        .into_iter()
+        .filter_map(|ifindex| plan.uplink(ifindex));
+    let uplinks: Vec<&str> = named.map(|uplink| &*uplink.name).collect();
+    let uplinks = match uplinks.is_empty() {
+        true => "no uplink".to_owned(),
+        false => uplinks.join(", "),
+    };
     let list = |items: Vec<String>| items.join(", ");
     format!(
-        "{name} ({}) at {} on {uplink}",
+        "{name} ({}) at {} on {uplinks}",
         list(peer.pod_cidrs.iter().map(ToString::to_string).collect()),
         list(peer.addresses.iter().map(ToString::to_string).collect()),
     )
@@ -89,7 +95,7 @@ fn warn_of_lost(lost: &[&String], plan: &Plan) {
         ),
     }
     if lost.len() == plan.peers.len() && lost.len() > 1 {
-        info!("these are all of them: look at this node's own uplink");
+        info!("these are all of them: look at this node's own uplinks");
     }
 }
 

@@ -125,7 +125,7 @@ impl Reporter {
         outcome.ok()
     }
 
-    /// XDP is where it should be, or not, for this reason.
+    /// XDP is on the uplinks, or not on all of them, for this reason.
     pub fn xdp(&mut self, refused: Option<&str>) {
         let outcome = refused.map_or(Ok(()), |why| {
             Err(anyhow::anyhow!("{why}; TC does its work"))
@@ -133,11 +133,6 @@ impl Reporter {
         self.tried("XDP", outcome);
         self.record.xdp_error = [0; 256];
         put_text(&mut self.record.xdp_error, refused.unwrap_or(""));
-    }
-
-    /// Interface index of the uplink in the newest record; 0: none.
-    pub fn uplink(&self) -> u32 {
-        self.record.uplink_ifindex
     }
 
     /// The source has given a sign of life; true where that is newer than what is in the record.
@@ -149,7 +144,7 @@ impl Reporter {
         newer
     }
 
-    /// There is a plan: the uplink's interface index (0: none) and the routing's digest.
+    /// There is a plan: the main uplink's interface index (0: none) and the routing's digest.
     pub fn planned(&mut self, uplink_ifindex: u32, routing_digest: u64) {
         self.record.uplink_ifindex = uplink_ifindex;
         self.record.routing_digest = routing_digest;

@@ -42,10 +42,10 @@ pub struct Applier {
     written: Option<Actual>,
     /// The XDP program could not be loaded, and why.
     no_xdp: Option<String>,
-    /// Why XDP is not on the uplink, where it should be.
-    xdp_refused: Option<String>,
-    /// The uplink and its MAC, where XDP may carry packets.
-    leased: Option<(u32, Mac)>,
+    /// Why XDP is not on uplinks where it should be, by interface index.
+    xdp_refused: BTreeMap<u32, String>,
+    /// The uplinks of which XDP may carry what comes in, with their MACs.
+    leased: BTreeMap<u32, Mac>,
 }
 
 impl Applier {
@@ -63,8 +63,8 @@ impl Applier {
             current: BTreeSet::new(),
             written: None,
             no_xdp: loaded.xdp_refused,
-            xdp_refused: None,
-            leased: None,
+            xdp_refused: BTreeMap::new(),
+            leased: BTreeMap::new(),
         })
     }
 
@@ -119,8 +119,9 @@ impl Applier {
         actual.own_pod_cidrs = plan::pod_cidrs_of(&self.maps.settings()?);
         actual.endpoints = self.maps.endpoints()?;
         actual.attached = self.attachments.attached()?;
-        // The kernel takes out veths that go.
+        // The kernel takes out devices that go.
         actual.xdp_pods = self.maps.xdp_pods()?;
+        actual.xdp_uplinks = self.maps.xdp_uplinks()?;
         self.current.retain(|one| actual.attached.contains(one));
         actual.outdated = &actual.attached - &self.current;
 
@@ -133,12 +134,12 @@ impl Applier {
         }
         let mut failures = Failures::default();
         self.lease_xdp(plan, &mut failures);
-        self.remove_xdp_pods(&changes, &mut failures);
+        self.remove_xdp_targets(&changes, &mut failures);
         self.write_pods(&changes, &mut failures);
         self.write_trie(&changes, &mut failures);
         self.write_settings(&changes, plan)?;
         self.change_hooks(&changes, kernel, &mut failures);
-        self.add_xdp_pods(&changes, &mut failures);
+        self.add_xdp_targets(&changes, kernel, &mut failures);
         kernel::change(netlink, &changes, &mut failures).await;
         self.write_peers(&changes, &mut failures);
         failures.into_result()?;
@@ -172,6 +173,7 @@ impl Applier {
     fn write_settings(&mut self, changes: &Changes, plan: &Plan) -> Result<()> {
         self.settings.layout_version = LAYOUT_VERSION;
         self.settings.offload = self.offload as u8;
+        self.settings.transit = u8::from(plan.transit);
         if changes.own_pod_cidrs.is_some() {
             info!(pod_cidrs = ?plan.own_pod_cidrs, "this node's own podCIDRs");
             plan::put_pod_cidrs(&plan.own_pod_cidrs, &mut self.settings);
@@ -201,7 +203,7 @@ impl Applier {
         }
         tell("detached", &detached);
         let mut attached = Vec::new();
-        self.xdp_refused = None;
+        self.xdp_refused.clear();
         for attachment in &changes.attach {
             let (hook, ifindex) = *attachment;
             if hook.is_xdp() {

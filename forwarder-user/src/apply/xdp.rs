@@ -1,5 +1,7 @@
-//! XDP on the uplink, and which pods it hands packets to. Where it cannot be had TC does the work: that is no
+//! XDP on the uplinks, and which pods and uplinks it hands packets to. Where it cannot be had TC does the work: that is no
 //! failure, but somebody should know.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::time::{ClockId, clock_gettime};
 use underpass_common::addr::Mac;
@@ -10,20 +12,22 @@ use super::failures::Failures;
 use super::tell::tell;
 use super::{Applier, Changes, Plan};
 use crate::datapath::attach::Device;
+use crate::plan::Uplink;
+use crate::world::Kernel;
 use crate::world::netlink::Filter;
 
 impl Applier {
-    /// Why XDP is not on the uplink, where it should be.
-    pub fn xdp_refused(&self) -> Option<&str> {
-        self.xdp_refused.as_deref()
+    /// Why XDP is not on uplinks where it should be, by interface index.
+    pub fn xdp_refused(&self) -> &BTreeMap<u32, String> {
+        &self.xdp_refused
     }
 
-    /// TCX programs of others on what comes in by the uplink, by name.
+    /// TCX programs of others on an uplink, by name: where this hook is, or would be.
     ///
     /// # Errors
     /// Where the kernel does not tell.
-    pub fn onlookers(&self, uplink: u32) -> anyhow::Result<Vec<String>> {
-        self.attachments.onlookers(uplink)
+    pub fn onlookers(&self, hook: Hook, uplink: u32) -> anyhow::Result<Vec<String>> {
+        self.attachments.onlookers(hook, uplink)
     }
 
     /// Whether a filter is one of ours.
@@ -36,35 +40,32 @@ impl Applier {
     /// # Errors
     /// Where the kernel refuses.
     pub fn renew_xdp_lease(&mut self) -> anyhow::Result<()> {
-        match self.leased {
-            Some((ifindex, mac)) => self.maps.set_xdp_lease(ifindex, &lease(ifindex, mac)?),
-            None => Ok(()),
+        for (&ifindex, &mac) in &self.leased {
+            self.maps.set_xdp_lease(ifindex, &lease(ifindex, mac)?)?;
         }
+        Ok(())
     }
 
-    /// Lets XDP carry packets to the uplink's MAC, or none.
+    /// Lets XDP carry packets to the MACs of the uplinks where it is, and no others.
     pub(super) fn lease_xdp(&mut self, plan: &Plan, failures: &mut Failures) {
-        self.leased = plan
-            .uplink
-            .as_ref()
-            .filter(|_| plan.xdp)
-            .map(|uplink| (uplink.ifindex, uplink.mac));
-        failures.note(self.renew_xdp_lease());
-        failures.note(self.end_other_leases());
+        let has_xdp = |uplink: &&Uplink| plan.xdp.contains(&uplink.ifindex);
+        let uplinks = plan.uplinks.iter().filter(has_xdp);
+        self.leased = uplinks.map(|uplink| (uplink.ifindex, uplink.mac)).collect();
+        let written = self.end_leases().and_then(|()| self.renew_xdp_lease());
+        failures.note(written);
     }
 
-    /// Takes out the leases of devices that have none any longer.
-    fn end_other_leases(&mut self) -> anyhow::Result<()> {
-        let leased = self.leased.map(|(ifindex, _)| ifindex);
+    /// Takes back what is not to go on.
+    fn end_leases(&mut self) -> anyhow::Result<()> {
         for ifindex in self.maps.xdp_leases()?.into_keys() {
-            if Some(ifindex) != leased {
+            if !self.leased.contains_key(&ifindex) {
                 self.maps.remove_xdp_lease(ifindex)?;
             }
         }
         Ok(())
     }
 
-    /// Attaches the program to the uplink; what there is to tell of it.
+    /// Attaches the program to an uplink; what there is to tell of it.
     pub(super) fn attach_xdp(&mut self, ifindex: u32, name: Option<&str>) -> Option<String> {
         let name = name?;
         let outcome = match &self.no_xdp {
@@ -83,34 +84,55 @@ impl Applier {
                 Some(format!("{} to {name}", Hook::FromWireXdp.name()))
             }
             Err(why) => {
-                self.xdp_refused = Some(why);
+                self.xdp_refused.insert(ifindex, why);
                 None
             }
         }
     }
 
-    pub(super) fn remove_xdp_pods(&mut self, changes: &Changes, failures: &mut Failures) {
+    /// Whoever no longer takes what XDP hands over would lose it.
+    pub(super) fn remove_xdp_targets(&mut self, changes: &Changes, failures: &mut Failures) {
         for &ifindex in &changes.xdp_pods_removed {
             failures.note(self.maps.remove_xdp_pod(ifindex));
+        }
+        for &ifindex in &changes.xdp_uplinks_removed {
+            failures.note(self.maps.remove_xdp_uplink(ifindex));
         }
         tell(
             "no longer by XDP: the pod at interface",
             &listed(&changes.xdp_pods_removed),
         );
+        tell(
+            "in transit no longer by XDP: what leaves by interface",
+            &listed(&changes.xdp_uplinks_removed),
+        );
     }
 
-    pub(super) fn add_xdp_pods(&mut self, changes: &Changes, failures: &mut Failures) {
+    pub(super) fn add_xdp_targets(
+        &mut self,
+        changes: &Changes,
+        kernel: &Kernel,
+        failures: &mut Failures,
+    ) {
         for &ifindex in &changes.xdp_pods_added {
             failures.note(self.maps.add_xdp_pod(ifindex));
+        }
+        let mut uplinks = Vec::new();
+        for &ifindex in &changes.xdp_uplinks_added {
+            if failures.note(self.maps.add_xdp_uplink(ifindex)) {
+                let link = kernel.links.get(&ifindex);
+                uplinks.extend(link.map(|link| &*link.name));
+            }
         }
         tell(
             "by XDP: the pod at interface",
             &listed(&changes.xdp_pods_added),
         );
+        tell("in transit by XDP: what leaves by", &uplinks);
     }
 }
 
-fn listed(ifindexes: &std::collections::BTreeSet<u32>) -> Vec<u32> {
+fn listed(ifindexes: &BTreeSet<u32>) -> Vec<u32> {
     ifindexes.iter().copied().collect()
 }
 
@@ -118,9 +140,9 @@ fn lease(uplink: u32, uplink_mac: Mac) -> anyhow::Result<Lease> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
     Ok(Lease {
-        until_ns: now_ns + LEASE_NS,
         uplink,
         uplink_mac,
+        until_ns: now_ns + LEASE_NS,
         ..Lease::default()
     })
 }

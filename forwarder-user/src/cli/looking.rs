@@ -187,6 +187,14 @@ pub struct CheckArgs {
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
+    /// A further uplink by name, as the agent has it; may be given more than once, also as a list with commas
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "UNDERPASS_EXTRA_IFACE"
+    )]
+    pub extra_iface: Vec<String>,
     /// Stay after it where nothing fails, doing nothing, until told to stop (SIGTERM, SIGINT): for a
     /// DaemonSet, whose containers may not end
     #[arg(long)]

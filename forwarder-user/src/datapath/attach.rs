@@ -208,19 +208,18 @@ impl Attachments {
         }
     }
 
-    /// TCX programs of others on what comes in by a device, by name. None where there is no TCX.
+    /// TCX programs of others on a hook's side of a device, by name. None where there is no TCX.
     ///
     /// # Errors
     /// Where the kernel does not tell.
-    pub fn onlookers(&self, ifindex: u32) -> Result<Vec<String>> {
+    pub fn onlookers(&self, hook: Hook, ifindex: u32) -> Result<Vec<String>> {
         if self.mechanism != Mechanism::Tcx {
             return Ok(Vec::new());
         }
-        let hook = Hook::FromWire;
         let ours = link_info::id(&self.pins.link(hook, ifindex)).ok().flatten();
         let attached = match query::tcx(hook, ifindex) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Vec::new()),
-            attached => attached.context("cannot ask for the TCX programs on the uplink")?,
+            attached => attached.context("cannot ask for the TCX programs on an uplink")?,
         };
         let others = attached.iter().filter(|one| Some(one.link) != ours);
         let name = |one: &query::Attached| {

@@ -26,6 +26,8 @@ pub struct Actual {
     pub pods: BTreeMap<u32, Pod>,
     /// The map `xdp_pods`.
     pub xdp_pods: BTreeSet<u32>,
+    /// The map `xdp_uplinks`.
+    pub xdp_uplinks: BTreeSet<u32>,
     /// The map `peers`, by node name.
     pub peers: BTreeMap<String, Peer>,
     /// Programs that are attached and alive, by interface index.
@@ -65,6 +67,9 @@ impl Actual {
         let gone = &changes.xdp_pods_removed;
         self.xdp_pods.retain(|ifindex| !gone.contains(ifindex));
         self.xdp_pods.extend(&changes.xdp_pods_added);
+        let gone = &changes.xdp_uplinks_removed;
+        self.xdp_uplinks.retain(|ifindex| !gone.contains(ifindex));
+        self.xdp_uplinks.extend(&changes.xdp_uplinks_added);
         for change in &changes.routes {
             match *change {
                 RouteChange::Set(prefix, route) => self.routes.insert(prefix, route),

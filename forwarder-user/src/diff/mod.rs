@@ -23,7 +23,8 @@ pub type Attachment = (Hook, u32);
 
 /// Changes, in the order in which they must be made:
 ///
-/// 1. [`xdp_pods_removed`](Self::xdp_pods_removed): what XDP hands to who no longer takes it is lost.
+/// 1. [`xdp_pods_removed`](Self::xdp_pods_removed), [`xdp_uplinks_removed`](Self::xdp_uplinks_removed): what XDP
+///    hands to who no longer takes it is lost.
 ///    [`pods_removed`](Self::pods_removed), [`pods_set`](Self::pods_set): from then on `to_pod` learns no
 ///    endpoint on a veth that is gone, and may learn those on a new one before it is attached.
 /// 2. [`routes`](Self::routes), one after the other as they stand; then
@@ -33,7 +34,7 @@ pub type Attachment = (Hook, u32);
 ///    and the endpoints, or flows would look up the old answers again and keep them.
 /// 4. [`detach`](Self::detach), entrances first, then [`attach`](Self::attach), exits first: an
 ///    entrance without an exit stamps packets that nobody looks at. Then
-///    [`xdp_pods_added`](Self::xdp_pods_added).
+///    [`xdp_pods_added`](Self::xdp_pods_added) and [`xdp_uplinks_added`](Self::xdp_uplinks_added).
 /// 5. [`neighbours_kept`](Self::neighbours_kept), [`kernel_routes`](Self::kernel_routes): each is of use
 ///    to the kernel's own road, and brings an event by which the trie follows.
 /// 6. [`kernel_routes_deleted`](Self::kernel_routes_deleted),
@@ -48,6 +49,10 @@ pub struct Changes {
     pub xdp_pods_removed: BTreeSet<u32>,
     /// Entries to add to the map `xdp_pods`.
     pub xdp_pods_added: BTreeSet<u32>,
+    /// Entries to remove from the map `xdp_uplinks`, by interface index.
+    pub xdp_uplinks_removed: BTreeSet<u32>,
+    /// Entries to add to the map `xdp_uplinks`.
+    pub xdp_uplinks_added: BTreeSet<u32>,
     /// Entries to remove from the map `pods`, by interface index.
     pub pods_removed: BTreeSet<u32>,
     /// Entries to add or replace in the map `pods`.
@@ -158,6 +163,8 @@ pub fn diff(actual: &Actual, plan: &Plan) -> Changes {
     Changes {
         xdp_pods_removed: &actual.xdp_pods - &xdp_pods,
         xdp_pods_added: &xdp_pods - &actual.xdp_pods,
+        xdp_uplinks_removed: &actual.xdp_uplinks - &plan.xdp_uplinks,
+        xdp_uplinks_added: &plan.xdp_uplinks - &actual.xdp_uplinks,
         pods_removed,
         pods_set,
         routes: routes(&actual.routes, &plan.routes),
@@ -222,17 +229,17 @@ fn takes_part(pod: &PodPlan) -> bool {
 
 /// What to attach, exits first, and what to detach, entrances first.
 fn hooks(actual: &Actual, plan: &Plan) -> (Vec<Attachment>, Vec<Attachment>) {
-    let uplink = plan.uplink.iter().map(|uplink| uplink.ifindex);
+    let uplinks = plan.uplinks.iter().map(|uplink| uplink.ifindex);
     let pods = plan
         .pods
         .values()
         .filter(|pod| takes_part(pod))
         .map(|pod| pod.ifindex);
-    let xdp = plan.uplink.iter().filter(|_| plan.xdp);
-    let wanted: BTreeSet<Attachment> = uplink
+    let xdp = plan.xdp.iter();
+    let wanted: BTreeSet<Attachment> = uplinks
         .flat_map(|ifindex| [(Hook::ToWire, ifindex), (Hook::FromWire, ifindex)])
         .chain(pods.flat_map(|ifindex| [(Hook::ToPod, ifindex), (Hook::FromPod, ifindex)]))
-        .chain(xdp.map(|uplink| (Hook::FromWireXdp, uplink.ifindex)))
+        .chain(xdp.map(|ifindex| (Hook::FromWireXdp, *ifindex)))
         .collect();
     let current = &actual.attached - &actual.outdated;
     let mut attach: Vec<_> = wanted.difference(&current).copied().collect();

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::plan::fixtures::{CNI0, ETH0, OWN_MAC, ip, net, peer_mac, random};
+use crate::plan::fixtures::{CNI0, ETH0, ETH1, OWN_MAC, ip, net, peer_mac, random};
 use crate::plan::plan;
 
 fn next_hop(n: u8) -> NextHop {
@@ -38,7 +38,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn ifindex() -> impl Strategy<Value = u32> {
-    prop_oneof![Just(ETH0), Just(CNI0), 10u32..14]
+    prop_oneof![Just(ETH0), Just(ETH1), Just(CNI0), 10u32..14]
 }
 
 fn actual() -> impl Strategy<Value = Actual> {
@@ -73,7 +73,7 @@ fn actual() -> impl Strategy<Value = Actual> {
         btree_set((select(&Hook::ALL[..]), ifindex()), 0..8),
         btree_set((ifindex(), address()), 0..5),
         btree_map(prefix(), next_hops, 0..4),
-        btree_set(ifindex(), 0..5),
+        (btree_set(ifindex(), 0..5), btree_set(ifindex(), 0..3)),
     )
         .prop_map(
             |(
@@ -85,7 +85,7 @@ fn actual() -> impl Strategy<Value = Actual> {
                 attached,
                 neighbours,
                 kernel_routes,
-                xdp_pods,
+                (xdp_pods, xdp_uplinks),
             )| Actual {
                 own_pod_cidrs,
                 routes,
@@ -97,6 +97,7 @@ fn actual() -> impl Strategy<Value = Actual> {
                 neighbours,
                 kernel_routes,
                 xdp_pods,
+                xdp_uplinks,
             },
         )
 }
@@ -143,6 +144,12 @@ proptest! {
         for ifindex in &actual.xdp_pods {
             prop_assert!(actual.attached.contains(&(Hook::ToPod, *ifindex)));
             prop_assert!(world.kernel.xdp_targets.contains(ifindex));
+        }
+        prop_assert_eq!(&actual.xdp_uplinks, &plan.xdp_uplinks);
+        for uplink in &plan.uplinks {
+            for hook in [Hook::ToWire, Hook::FromWire] {
+                prop_assert!(actual.attached.contains(&(hook, uplink.ifindex)));
+            }
         }
     }
 

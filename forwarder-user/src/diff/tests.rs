@@ -354,3 +354,46 @@ fn xdp_comes_last_and_goes_first() {
     assert_eq!(changes.xdp_pods_added, BTreeSet::from([POD_B]));
     assert!(changes.attach.is_empty() && changes.detach.is_empty());
 }
+
+#[test]
+fn each_uplink_has_its_programs_and_its_going_takes_no_other_s() {
+    let world = two_segments(2);
+    let both = plan(&with_eth1(), &world).unwrap();
+    let changes = diff(&Actual::default(), &both);
+    let on_eth1 = |attachments: &[Attachment]| -> Vec<Hook> {
+        let on_eth1 = attachments.iter().filter(|(_, ifindex)| *ifindex == ETH1);
+        on_eth1.map(|(hook, _)| *hook).collect()
+    };
+    assert_eq!(on_eth1(&changes.attach), [Hook::ToWire, Hook::FromWire]);
+
+    let changes = diff(&settled(&both), &planned(&world));
+    assert_eq!(
+        changes.detach,
+        [(Hook::FromWire, ETH1), (Hook::ToWire, ETH1)]
+    );
+    let gone = RouteChange::Remove(net("10.244.9.0/24"));
+    assert_eq!(changes.routes, [gone]);
+    let released = BTreeSet::from([(ETH1, ip("10.1.0.9"))]);
+    assert_eq!(changes.neighbours_released, released);
+    assert!(changes.attach.is_empty() && changes.needs_new_generation());
+}
+
+#[test]
+fn xdp_hands_frames_to_an_uplink_only_while_it_takes_them() {
+    let mut with = plan(&with_eth1(), &two_segments(2)).unwrap();
+    with.xdp = BTreeSet::from([ETH0, ETH1]);
+    with.xdp_uplinks = BTreeSet::from([ETH0, ETH1]);
+    let changes = diff(&Actual::default(), &with);
+    let xdp = [(Hook::FromWireXdp, ETH0), (Hook::FromWireXdp, ETH1)];
+    assert!(changes.attach.ends_with(&xdp), "{:?}", changes.attach);
+    assert_eq!(changes.xdp_uplinks_added, BTreeSet::from([ETH0, ETH1]));
+
+    let actual = settled(&with);
+    assert!(diff(&actual, &with).is_empty());
+    with.xdp_uplinks.remove(&ETH1);
+    let wanted = Changes {
+        xdp_uplinks_removed: BTreeSet::from([ETH1]),
+        ..Changes::default()
+    };
+    assert_eq!(diff(&actual, &with), wanted);
+}

@@ -62,9 +62,10 @@ impl Notice {
 /// same. What only this node sees is about this one.
 pub fn notices(plan: &Plan, own_name: &str) -> BTreeSet<Notice> {
     let own_problems = plan.problems.iter().filter_map(|problem| {
-        let reason = match problem.subject {
+        let reason = match &problem.subject {
             Subject::OwnNode => "PodTrafficLeftToKernel",
             Subject::Uplink => "NoUplink",
+            Subject::ExtraUplink(_) => "NoExtraUplink",
             _ => return None,
         };
         Some(Notice::new(own_name, Kind::Warning, reason, &problem.text))

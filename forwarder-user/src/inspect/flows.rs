@@ -19,13 +19,14 @@ use super::peers;
 use super::print::{self, grouped, interface, table};
 use crate::cli::{FlowOrder, FlowsArgs, Output};
 use crate::datapath::{Maps, Pins};
+use crate::plan::pod_cidrs_of;
 
 /// A flow, seen from its pod.
 #[derive(Debug, Serialize)]
 pub struct FlowReport {
     /// `tcp`, `udp`, `icmp` or `icmpv6`.
     pub protocol: String,
-    /// The local pod.
+    /// The local pod; in transit that of another node.
     pub pod: IpAddr,
     /// Its port; for ICMP echo the identifier.
     pub pod_port: u16,
@@ -37,9 +38,11 @@ pub struct FlowReport {
     /// For ICMP echo: who asks, `pod` or `remote`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<&'static str>,
+    /// It goes from one uplink to another, and its answers are a flow of their own.
+    pub transit: bool,
     /// From the pod to the wire.
     pub egress: DirectionReport,
-    /// From the wire to the pod.
+    /// From the wire to the pod; never confirmed in transit.
     pub ingress: DirectionReport,
 }
 
@@ -153,9 +156,15 @@ pub(super) fn report(key: &FlowKey<IpAddr>, flow: &Flow, settings: &Settings) ->
             ICMP_ECHO_REQUEST | ICMPV6_ECHO_REQUEST => "pod",
             _ => "remote",
         }),
+        transit: settings.has_transit() && !is_own(key.pod, settings),
         egress: direction(&flow.egress, settings),
         ingress: direction(&flow.ingress, settings),
     }
+}
+
+/// True where an address is a pod's of this node.
+fn is_own(pod: IpAddr, settings: &Settings) -> bool {
+    pod_cidrs_of(settings).iter().any(|own| own.contains(&pod))
 }
 
 /// Whether packets of a direction may be fast.
@@ -191,7 +200,10 @@ pub fn show(flows: &[FlowReport]) -> String {
                 pod,
                 far_end,
                 way(&flow.egress),
-                way(&flow.ingress),
+                match flow.transit {
+                    true => "(in transit)".to_owned(),
+                    false => way(&flow.ingress),
+                },
             ]
         }),
     )
@@ -263,5 +275,20 @@ mod tests {
         ] {
             assert_eq!(line(address, protocol, icmp_type), wanted);
         }
+    }
+
+    #[test]
+    fn a_flow_between_the_pods_of_others_is_in_transit() {
+        let key = key("10.244.9.9", PROTOCOL_UDP, 0);
+        let flow = Flow::default();
+        let mut settings = Settings::default();
+        assert!(!report(&key, &flow, &settings).transit);
+        settings.transit = 1;
+        let report_of = |settings: &Settings| report(&key, &flow, settings);
+        assert!(report_of(&settings).transit);
+        let shown = show(&[report_of(&settings)]);
+        assert!(shown.ends_with("kernel    (in transit)\n"), "{shown}");
+        crate::plan::put_pod_cidrs(&["10.244.9.0/24".parse().unwrap()], &mut settings);
+        assert!(!report_of(&settings).transit);
     }
 }

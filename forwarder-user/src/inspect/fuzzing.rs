@@ -190,6 +190,7 @@ fn a_trace_is_shown(bytes: &mut Bytes<'_>, settings: Settings) {
         node: String::new(),
         settings,
         uplink: bytes.byte().into(),
+        uplinks: bytes.several(2, |bytes| bytes.byte().into()),
         attached: [(bytes.pick(&Hook::ALL), bytes.byte().into())].into(),
         pods: [(bytes.byte().into(), bytes.plain())].into(),
         endpoints: bytes
@@ -204,7 +205,7 @@ fn a_trace_is_shown(bytes: &mut Bytes<'_>, settings: Settings) {
         kernel: KernelWay::Local,
     };
     let question = Question {
-        way: bytes.pick(&[Way::Out, Way::In]),
+        way: bytes.pick(&[Way::Out, Way::In, Way::Transit]),
         pod: asked.map(|key| key.pod),
         remote: asked.map(|key| key.remote),
         protocol: None,

@@ -17,9 +17,12 @@ pub mod top;
 pub mod trace;
 
 use anyhow::{Result, bail};
+use underpass_common::agent::Agent;
 use underpass_common::settings::LAYOUT_VERSION;
+use underpass_common::verdict::Hook;
 
-use crate::datapath::{Maps, Pins};
+use crate::datapath::attach::Mechanism;
+use crate::datapath::{Attachments, Maps, Pins};
 
 /// Opens the maps to read them.
 ///
@@ -42,4 +45,48 @@ pub fn open(pins: &Pins) -> Result<Maps> {
         );
     }
     Ok(maps)
+}
+
+/// The uplinks, by interface index: the main one, as the agent said, and then those besides it where programs are
+/// attached.
+///
+/// # Errors
+/// Where the pins cannot be read.
+pub(crate) fn uplinks(pins: &Pins, agent: &Agent) -> Result<Vec<u32>> {
+    let attachments = Attachments::new(pins.clone(), Mechanism::of_this_kernel());
+    let attached = attachments.alive()?;
+    Ok(uplinks_of(agent.uplink_ifindex, attached.iter().copied()))
+}
+
+/// As [`uplinks`], with the main one's index (0: none) and what is attached at hand.
+fn uplinks_of(main: u32, attached: impl Iterator<Item = (Hook, u32)>) -> Vec<u32> {
+    let extra = attached
+        .filter(|(hook, ifindex)| *hook == Hook::ToWire && *ifindex != main)
+        .map(|(_, ifindex)| ifindex);
+    Some(main)
+        .filter(|main| *main != 0)
+        .into_iter()
+        .chain(extra)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uplinks_are_where_packets_leave_and_the_main_one_comes_first() {
+        let attached = [
+            (Hook::FromPod, 9),
+            (Hook::FromWire, 2),
+            (Hook::FromWire, 5),
+            (Hook::ToPod, 9),
+            (Hook::ToWire, 2),
+            (Hook::ToWire, 5),
+        ];
+        let of = |main| uplinks_of(main, attached.into_iter());
+        assert_eq!(of(5), [5, 2]);
+        assert_eq!(of(7), [7, 2, 5], "it is about to be attached");
+        assert_eq!(of(0), [2, 5]);
+    }
 }

@@ -1,5 +1,6 @@
 //! `underpass peers`: the other nodes, and what became of each.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -49,6 +50,9 @@ pub struct PeerFamilyReport {
     pub address: Option<IpAddr>,
     /// MAC on our segment.
     pub mac: Option<String>,
+    /// The uplink that its pods are reached by; absent where nothing of it is in the trie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
 }
 
 /// Runs `underpass peers`.
@@ -71,6 +75,19 @@ pub fn read(maps: &Maps) -> Result<Vec<PeerReport>> {
         .map(|(name, peer)| report(print::text(&name.name), &peer))
         .collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
+    let routes = maps.routes()?;
+    let uplinks: BTreeSet<u32> = routes.values().map(|route| route.ifindex).collect();
+    let names: BTreeMap<u32, String> = uplinks
+        .into_iter()
+        .filter(|ifindex| *ifindex != 0)
+        .map(|ifindex| (ifindex, print::interface(ifindex)))
+        .collect();
+    for family in peers.iter_mut().flat_map(|peer| &mut peer.families) {
+        let pod_cidr = family.pod_cidr.as_ref();
+        let pod_cidr = pod_cidr.and_then(|cidr| cidr.parse::<IpNet>().ok());
+        let route = pod_cidr.and_then(|cidr| routes.get(&cidr));
+        family.uplink = route.and_then(|route| names.get(&route.ifindex)).cloned();
+    }
     Ok(peers)
 }
 
@@ -107,6 +124,7 @@ where
             .map(|net| net.to_string()),
         address: some(family.address),
         mac: (family.mac != NO_MAC).then(|| ShowMac(family.mac).to_string()),
+        uplink: None,
     })
 }
 
@@ -127,13 +145,19 @@ pub fn show(peers: &[PeerReport]) -> String {
     if peers.is_empty() {
         return "no other nodes".into();
     }
+    let families = peers.iter().flat_map(|peer| &peer.families);
+    let uplinks: BTreeSet<_> = families
+        .filter_map(|family| family.uplink.as_ref())
+        .collect();
+    let names_uplinks = uplinks.len() > 1;
     table(
         ["PEER", "POD CIDR", "ADDRESS", "MAC", "STATE"],
-        peers.iter().flat_map(rows),
+        peers.iter().flat_map(|peer| rows(peer, names_uplinks)),
     )
 }
 
-fn rows(peer: &PeerReport) -> Vec<[String; 5]> {
+/// `names_uplinks`: there are several, and each peer's is told.
+fn rows(peer: &PeerReport, names_uplinks: bool) -> Vec<[String; 5]> {
     let dash = || "-".to_owned();
     let state = |state: &str, refusal: Option<&str>| match refusal {
         Some(reason) => format!("refused: {reason}"),
@@ -144,12 +168,14 @@ fn rows(peer: &PeerReport) -> Vec<[String; 5]> {
         return vec![[peer.name.clone(), dash(), dash(), dash(), state]];
     }
     let row = |family: &PeerFamilyReport| {
+        let uplink = family.uplink.as_ref().filter(|_| names_uplinks);
+        let on = uplink.map_or_else(String::new, |uplink| format!(" on {uplink}"));
         [
             peer.name.clone(),
             family.pod_cidr.clone().unwrap_or_else(dash),
             family
                 .address
-                .map_or_else(dash, |address| address.to_string()),
+                .map_or_else(dash, |address| format!("{address}{on}")),
             family.mac.clone().unwrap_or_else(dash),
             state(family.state, family.refusal),
         ]
@@ -191,6 +217,25 @@ mod tests {
             "PEER    POD CIDR       ADDRESS   MAC                STATE\n\
              node-2  10.244.2.0/24  10.0.0.2  02:00:00:00:00:02  ready\n\
              node-2  fd00:2::/64    fd00::2   -                  waiting for neighbour\n"
+        );
+    }
+
+    #[test]
+    fn of_several_uplinks_each_peer_s_is_told() {
+        let on = |uplink: &str| {
+            let mut report = report(format!("by-{uplink}"), &dual_stack());
+            report.families.truncate(1);
+            report.families[0].uplink = Some(uplink.to_owned());
+            report
+        };
+        let (first, second) = (on("eth0"), on("eth1"));
+        let json = serde_json::to_value(&second).unwrap();
+        assert_eq!(json["families"][0]["uplink"], "eth1");
+        assert_eq!(
+            show(&[first, second]),
+            "PEER     POD CIDR       ADDRESS           MAC                STATE\n\
+             by-eth0  10.244.2.0/24  10.0.0.2 on eth0  02:00:00:00:00:02  ready\n\
+             by-eth1  10.244.2.0/24  10.0.0.2 on eth1  02:00:00:00:00:02  ready\n"
         );
     }
 

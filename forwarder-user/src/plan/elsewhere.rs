@@ -24,7 +24,7 @@ pub(super) struct Places<'a> {
     pub own_pod_cidrs: &'a [IpNet],
     pub pods: &'a BTreeMap<u32, PodPlan>,
     pub peers: &'a BTreeMap<String, PeerPlan>,
-    pub uplink: Option<&'a Uplink>,
+    pub uplinks: &'a [Uplink],
 }
 
 impl Places<'_> {
@@ -53,18 +53,25 @@ impl Places<'_> {
 
     fn of_peer(&self, peer: &PeerPlan, elsewhere: &mut BTreeMap<IpNet, RouteKind>) {
         for &cidr in &peer.pod_cidrs {
-            let of_family = |address: &&IpAddr| address.is_ipv4() == cidr.addr().is_ipv4();
-            let next_hop = peer.addresses.iter().find(of_family);
-            let right = next_hop.zip(self.uplink).map(|(&gateway, uplink)| {
-                RouteKind::from(NextHop {
-                    gateway,
-                    ifindex: uplink.ifindex,
-                })
+            let is_ipv4 = cidr.addr().is_ipv4();
+            let next_hop = peer.addresses.iter().find(|ip| ip.is_ipv4() == is_ipv4);
+            let right = next_hop.and_then(|&gateway| {
+                let ifindex = self.uplink_to(gateway)?;
+                Some(RouteKind::from(NextHop { gateway, ifindex }))
             });
             let routes = self.table.at_or_inside(cidr);
             let kinds = routes.map(|(destination, route)| (destination, route.kind));
             elsewhere.extend(kinds.filter(|(_, kind)| Some(*kind) != right));
         }
+    }
+
+    /// Where a node is: by the uplink that the kernel reaches it by, else by the first.
+    fn uplink_to(&self, node: IpAddr) -> Option<u32> {
+        let by = self.table.to(node).and_then(leaves_by);
+        let uplinks = || self.uplinks.iter().map(|uplink| uplink.ifindex);
+        uplinks()
+            .find(|ifindex| Some(*ifindex) == by)
+            .or_else(|| uplinks().next())
     }
 }
 

@@ -36,12 +36,17 @@ pub use uplink::Uplink;
 /// The desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The interface on the nodes' L2 segment; `None`: nothing can go fast, a problem says why.
-    pub uplink: Option<Uplink>,
-    /// Whether XDP is to be on the uplink.
-    pub xdp: bool,
-    /// Why it is not to be there, though it was asked for.
-    pub no_xdp: Option<String>,
+    /// The interfaces on the nodes' L2 segments, the main one first. None: nothing can go fast. A problem says why
+    /// one is not there.
+    pub uplinks: Vec<Uplink>,
+    /// Whether what nodes send to one another by this node may go fast, from one uplink to another.
+    pub transit: bool,
+    /// The uplinks where XDP is to be, by interface index.
+    pub xdp: BTreeSet<u32>,
+    /// Why it is not to be on others, though it was asked for, by interface index.
+    pub no_xdp: BTreeMap<u32, String>,
+    /// The uplinks that XDP may hand frames in transit to, by interface index.
+    pub xdp_uplinks: BTreeSet<u32>,
     /// The trie: the peers' podCIDRs, and exceptions from them.
     pub routes: BTreeMap<IpNet, Route>,
     /// Peers' addresses that the kernel is asked to keep resolved, by interface index.
@@ -60,6 +65,18 @@ pub struct Plan {
     pub routing_digest: u64,
     /// What somebody should know, ordered by subject.
     pub problems: Vec<Problem>,
+}
+
+impl Plan {
+    /// The uplink that every node has, where it can be used.
+    pub fn main_uplink(&self) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.is_main)
+    }
+
+    /// The uplink with this interface index.
+    pub fn uplink(&self, ifindex: u32) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| uplink.ifindex == ifindex)
+    }
 }
 
 /// Plans. `None` while the nodes have not been read once: nothing must be concluded from that.
@@ -84,24 +101,23 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
     let mut problems = Vec::new();
     let own_pod_cidrs = own_pod_cidrs(config, claims.own.as_ref(), &mut problems);
     let own_addresses = claims.own.map(|own| own.addresses).unwrap_or_default();
-    let uplink = uplink::find(&config.uplink, &own_addresses, kernel, &table)
-        .map_err(|text| problems.push(Problem::new(Subject::Uplink, text)))
-        .ok();
+    let uplinks = uplink::find_all(
+        config,
+        &own_addresses,
+        &own_pod_cidrs,
+        kernel,
+        &table,
+        &mut problems,
+    );
     let surroundings = peers::Surroundings {
         config,
         kernel,
         table: &table,
-        uplink: uplink.as_ref(),
+        uplinks: &uplinks,
     };
     let peers = surroundings.place_all(claims.peers);
     let mut pods = BTreeMap::new();
-    for pod in pods::find(
-        kernel,
-        &table,
-        &own_pod_cidrs,
-        uplink.as_ref(),
-        config.ingress,
-    ) {
+    for pod in pods::find(kernel, &table, &own_pod_cidrs, &uplinks, config.ingress) {
         problems.extend(pod.problem());
         pods.insert(pod.ifindex, pod);
     }
@@ -111,22 +127,21 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         own_pod_cidrs: &own_pod_cidrs,
         pods: &pods,
         peers: &peers.peers,
-        uplink: uplink.as_ref(),
+        uplinks: &uplinks,
     };
     let routing_digest = elsewhere::digest(&kernel.rules, &places.elsewhere());
     let own_pod_cidrs = of_full_width(own_pod_cidrs, kernel, &table, &mut problems);
     let own_pod_cidrs = of_whole_flows(own_pod_cidrs, kernel, &mut problems);
     problems.extend(peers.problems);
     problems.sort();
-    let is_asked_for = config.ingress == Ingress::Xdp;
-    let no_xdp = uplink
-        .as_ref()
-        .filter(|_| is_asked_for)
-        .and_then(|uplink| uplink::unfit_for_xdp(uplink, kernel));
+    let transit = uplinks.len() > 1;
+    let xdp = xdp(config, &uplinks, transit, kernel);
     Some(Plan {
-        xdp: is_asked_for && uplink.is_some() && no_xdp.is_none(),
-        no_xdp,
-        uplink,
+        uplinks,
+        transit,
+        xdp: xdp.on,
+        no_xdp: xdp.not_on,
+        xdp_uplinks: xdp.to,
         routes: peers.routes,
         neighbours: peers.neighbours,
         kernel_routes: peers.kernel_routes,
@@ -136,6 +151,35 @@ pub fn plan(config: &Config, world: &World) -> Option<Plan> {
         routing_digest,
         problems,
     })
+}
+
+/// XDP on the uplinks.
+#[derive(Default)]
+struct Xdp {
+    on: BTreeSet<u32>,
+    not_on: BTreeMap<u32, String>,
+    to: BTreeSet<u32>,
+}
+
+fn xdp(config: &Config, uplinks: &[Uplink], transit: bool, kernel: &Kernel) -> Xdp {
+    let mut xdp = Xdp::default();
+    if config.ingress != Ingress::Xdp {
+        return xdp;
+    }
+    for uplink in uplinks {
+        match uplink::unfit_for_xdp(uplink, kernel) {
+            None => {
+                xdp.on.insert(uplink.ifindex);
+            }
+            Some(why) => {
+                xdp.not_on.insert(uplink.ifindex, why);
+            }
+        }
+        if transit && uplink::takes_from_xdp(uplink, kernel) {
+            xdp.to.insert(uplink.ifindex);
+        }
+    }
+    xdp
 }
 
 /// An address family.

@@ -40,6 +40,8 @@ pub struct PeerPlan {
 pub struct PeerFamilyPlan {
     /// Its MAC on our segment; all zeros: unknown.
     pub mac: Mac,
+    /// Interface index of the uplink on its segment; 0: it is on none of ours.
+    pub uplink: u32,
     /// How far it got.
     pub state: PeerState,
     /// Why its claim is refused.
@@ -50,6 +52,7 @@ impl PeerFamilyPlan {
     fn refused(refusal: Refusal) -> Self {
         Self {
             mac: NO_MAC,
+            uplink: 0,
             state: PeerState::Refused,
             refusal,
         }
@@ -75,7 +78,7 @@ pub(super) struct Surroundings<'a> {
     pub config: &'a Config,
     pub kernel: &'a Kernel,
     pub table: &'a Table<'a>,
-    pub uplink: Option<&'a Uplink>,
+    pub uplinks: &'a [Uplink],
 }
 
 /// What the peers together need.
@@ -86,6 +89,20 @@ pub(super) struct Placed {
     pub neighbours: BTreeSet<(u32, IpAddr)>,
     pub kernel_routes: BTreeMap<IpNet, NextHop>,
     pub problems: Vec<Problem>,
+}
+
+/// Where a node is.
+struct Place {
+    /// Interface index of the uplink on its segment; 0: on none of ours.
+    uplink: u32,
+    mac: Mac,
+}
+
+impl Place {
+    const NOWHERE: Self = Self {
+        uplink: 0,
+        mac: NO_MAC,
+    };
 }
 
 /// A state that is not [`PeerState::Ready`], and why.
@@ -150,11 +167,11 @@ impl Surroundings<'_> {
             let mut addresses = claim.addresses.iter().copied();
             let placed_family = match addresses.find(|address| family.has(*address)) {
                 Some(address) => {
-                    let (mac, obstacle) = self.place_family(name, address, &cidrs, placed);
-                    let state = peer.meet(name, obstacle);
+                    let (place, obstacle) = self.place_family(name, address, &cidrs, placed);
                     PeerFamilyPlan {
-                        mac,
-                        state,
+                        mac: place.mac,
+                        uplink: place.uplink,
+                        state: peer.meet(name, obstacle),
                         refusal: Refusal::None,
                     }
                 }
@@ -176,10 +193,14 @@ impl Surroundings<'_> {
         address: IpAddr,
         cidrs: &[IpNet],
         placed: &mut Placed,
-    ) -> (Mac, Option<Obstacle>) {
+    ) -> (Place, Option<Obstacle>) {
         let uplink = match self.on_link(address) {
             Ok(uplink) => uplink,
-            Err(why) => return (NO_MAC, Some((PeerState::NotOnLink, why))),
+            Err(why) => return (Place::NOWHERE, Some((PeerState::NotOnLink, why))),
+        };
+        let at = |mac| Place {
+            uplink: uplink.ifindex,
+            mac,
         };
         let next_hop = NextHop {
             gateway: address,
@@ -197,10 +218,10 @@ impl Surroundings<'_> {
         let mac = neighbour.and_then(|neighbour| neighbour.mac);
         let Some(mac) = mac.filter(|mac| is_station(mac) && *mac != uplink.mac) else {
             let why = format!("its address {address} has no MAC on {}", uplink.name);
-            return (NO_MAC, Some((PeerState::WaitingForNeighbour, why)));
+            return (at(NO_MAC), Some((PeerState::WaitingForNeighbour, why)));
         };
         if let Some(why) = self.narrow_uplink(uplink, address) {
-            return (mac, Some((PeerState::OtherMtu, why)));
+            return (at(mac), Some((PeerState::OtherMtu, why)));
         }
         let route = Route {
             ifindex: uplink.ifindex,
@@ -215,26 +236,31 @@ impl Surroundings<'_> {
                 obstacle = obstacle.max(Some(met));
             }
         }
-        (mac, obstacle)
+        (at(mac), obstacle)
     }
 
-    /// The uplink, where the kernel would send a frame for `address` straight out of it.
+    /// The uplink that the kernel would send a frame for `address` straight out of.
     fn on_link(&self, address: IpAddr) -> Result<&Uplink, String> {
-        let uplink = self.uplink.ok_or("there is no uplink")?;
+        if self.uplinks.is_empty() {
+            return Err("there is no uplink".to_owned());
+        }
+        let names: Vec<&str> = self.uplinks.iter().map(|uplink| &*uplink.name).collect();
         let no = |why: &str| {
-            format!(
-                "its address {address} is not on-link at {}: {why}",
-                uplink.name
-            )
+            let names = names.join(", ");
+            format!("its address {address} is not on-link at {names}: {why}")
         };
         let route = self
             .table
             .to(address)
             .ok_or_else(|| no("the kernel has no route to it"))?;
-        let ifindex = uplink.ifindex;
-        if route.kind != (RouteKind::OnLink { ifindex }) {
+        let leads_to = |uplink: &&Uplink| {
+            let ifindex = uplink.ifindex;
+            route.kind == RouteKind::OnLink { ifindex }
+        };
+        let Some(uplink) = self.uplinks.iter().find(leads_to) else {
             return Err(no(&format!("the kernel routes {}", self.show(route))));
-        }
+        };
+        let ifindex = uplink.ifindex;
         let addresses = self.kernel.addresses.get(&ifindex);
         let is_broadcast = |net: &IpNet| {
             let has_broadcast = net.addr().is_ipv4() && net.prefix_len() < 31;

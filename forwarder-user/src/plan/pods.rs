@@ -47,7 +47,7 @@ pub(super) fn find(
     kernel: &Kernel,
     table: &Table<'_>,
     own_pod_cidrs: &[IpNet],
-    uplink: Option<&Uplink>,
+    uplinks: &[Uplink],
     ingress: Ingress,
 ) -> Vec<PodPlan> {
     let bridges = pod_bridges(kernel, own_pod_cidrs);
@@ -57,7 +57,7 @@ pub(super) fn find(
         let LinkKind::Veth(peer) = link.kind else {
             continue;
         };
-        let is_uplink = uplink.is_some_and(|uplink| uplink.ifindex == link.ifindex);
+        let is_uplink = uplinks.iter().any(|uplink| uplink.ifindex == link.ifindex);
         let leads_to_pods = match link.master {
             Some(bridge) => bridges.contains(&bridge) || routed.contains(&bridge),
             None => routed.contains(&link.ifindex),

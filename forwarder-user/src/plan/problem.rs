@@ -19,8 +19,10 @@ pub struct Problem {
 pub enum Subject {
     /// This node's own Node object.
     OwnNode,
-    /// The uplink.
+    /// The main uplink.
     Uplink,
+    /// An uplink that was asked for besides, by name.
+    ExtraUplink(String),
     /// Another node, by name.
     Node(String),
     /// A route of the kernel.

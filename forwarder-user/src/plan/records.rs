@@ -154,11 +154,13 @@ mod tests {
             addresses: vec!["10.0.0.1".parse().unwrap()],
             v4: Some(PeerFamilyPlan {
                 mac: [2, 0, 0, 0, 0, 1],
+                uplink: 2,
                 state: PeerState::WaitingForNeighbour,
                 refusal: Refusal::None,
             }),
             v6: Some(PeerFamilyPlan {
                 mac: [0; 6],
+                uplink: 0,
                 state: PeerState::Refused,
                 refusal: Refusal::NoAddress,
             }),

@@ -1,16 +1,18 @@
-//! Which interface is the uplink.
+//! Which interfaces are uplinks.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use regex::Regex;
 use underpass_common::addr::{Mac, NO_MAC};
+use underpass_common::xdp::MAX_UPLINKS;
 
 use super::table::{Table, leaves_by};
-use crate::config::UplinkChoice;
+use super::{Problem, Subject};
+use crate::config::{Config, UplinkChoice};
 use crate::world::kernel::{Kernel, Link, LinkKind};
 
-/// The interface on the L2 segment that the nodes share.
+/// An interface on an L2 segment with nodes on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     /// Interface index.
@@ -19,10 +21,72 @@ pub struct Uplink {
     pub name: String,
     /// Its own MAC.
     pub mac: Mac,
+    /// The one that every node has; the others are asked for by `--extra-iface`.
+    pub is_main: bool,
 }
 
-/// Finds the uplink; the error says in one line what was looked for and what there is.
-pub(super) fn find(
+/// Finds all uplinks, the main one first. What keeps one from being used is a problem, and the others go on.
+pub(super) fn find_all(
+    config: &Config,
+    own_addresses: &[IpAddr],
+    own_pod_cidrs: &[IpNet],
+    kernel: &Kernel,
+    table: &Table<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Uplink> {
+    let mut tell = |subject, text| problems.push(Problem::new(subject, text));
+    let mut uplinks = Vec::new();
+    match find(&config.uplink, own_addresses, kernel, table) {
+        Ok(main) => uplinks.push(main),
+        Err(why) => tell(Subject::Uplink, why),
+    }
+    for name in &config.extra_uplinks {
+        match find_extra(name, &uplinks, own_pod_cidrs, kernel) {
+            Ok(extra) => uplinks.push(extra),
+            Err(why) => tell(Subject::ExtraUplink(name.clone()), why),
+        }
+    }
+    uplinks
+}
+
+/// Finds an uplink of `--extra-iface`, beside those that are `known`.
+fn find_extra(
+    name: &str,
+    known: &[Uplink],
+    own_pod_cidrs: &[IpNet],
+    kernel: &Kernel,
+) -> Result<Uplink, String> {
+    let asked = "chosen by --extra-iface";
+    let Ok((link, _)) = by_name(name, kernel) else {
+        let there = named(kernel);
+        return Err(format!(
+            "no extra uplink: no interface named {name:?} ({asked}); there are: {there}"
+        ));
+    };
+    if let Some(known) = known.iter().find(|known| known.ifindex == link.ifindex) {
+        return Err(match known.is_main {
+            true => format!("the uplink {name} ({asked}) is the main one already"),
+            false => format!("the uplink {name} ({asked}) is named more than once"),
+        });
+    }
+    if known.len() == MAX_UPLINKS {
+        return Err(format!(
+            "the uplink {name} ({asked}) is one too many: there may be {MAX_UPLINKS}"
+        ));
+    }
+    let in_own = |net: &&IpNet| own_pod_cidrs.iter().any(|own| own.contains(&net.addr()));
+    let addresses = kernel.addresses.get(&link.ifindex);
+    if let Some(own) = addresses.into_iter().flatten().find(in_own) {
+        return Err(format!(
+            "the uplink {name} ({asked}) has the address {own} of this node's own podCIDR: it leads to pods, \
+             not to nodes"
+        ));
+    }
+    fit(link, asked, false)
+}
+
+/// Finds the main uplink; the error says in one line what was looked for and what there is.
+fn find(
     choice: &UplinkChoice,
     own_addresses: &[IpAddr],
     kernel: &Kernel,
@@ -34,6 +98,11 @@ pub(super) fn find(
         UplinkChoice::Pattern(pattern) => by_pattern(pattern, kernel)?,
         UplinkChoice::Reach { target, ifindex } => by_route(*target, *ifindex, kernel)?,
     };
+    fit(link, &why, true)
+}
+
+/// Takes an interface for an uplink, where it is fit for one.
+fn fit(link: &Link, why: &str, is_main: bool) -> Result<Uplink, String> {
     let unfit = |what: &str| format!("the uplink {} ({why}) {what}", link.name);
     if !link.up {
         return Err(unfit("is down"));
@@ -53,17 +122,20 @@ pub(super) fn find(
         ifindex: link.ifindex,
         name: link.name.clone(),
         mac: link.mac,
+        is_main,
     })
 }
 
-/// Why XDP must not look at what comes in by the uplink. A NIC takes VLAN tags off and tells the kernel beside the
+/// Why XDP must not look at what comes in by an uplink. A NIC takes VLAN tags off and tells the kernel beside the
 /// packet: XDP would take a frame of another network for one of the uplink's own.
 pub(super) fn unfit_for_xdp(uplink: &Uplink, kernel: &Kernel) -> Option<String> {
-    if !kernel.onlookers.is_empty() {
+    if let Some(there) = kernel.onlookers.get(&uplink.ifindex)
+        && !there.ingress.is_empty()
+    {
         return Some(format!(
             "programs of others on what comes in by {} ({}) would not see what XDP carries",
             uplink.name,
-            kernel.onlookers.join(", ")
+            there.ingress.join(", ")
         ));
     }
     let is_vlan = |link: &&Link| link.kind == LinkKind::Vlan(uplink.ifindex);
@@ -72,6 +144,17 @@ pub(super) fn unfit_for_xdp(uplink: &Uplink, kernel: &Kernel) -> Option<String> 
         "{} carries VLANs ({}), whose tags XDP would not see",
         uplink.name, vlan.name
     ))
+}
+
+/// Whether XDP may hand frames to an uplink: its driver takes them, and nothing hangs on what goes out by it that
+/// they would not meet.
+pub(super) fn takes_from_xdp(uplink: &Uplink, kernel: &Kernel) -> bool {
+    let is_target = kernel.xdp_targets.contains(&uplink.ifindex);
+    let link = kernel.links.get(&uplink.ifindex);
+    let is_bare = link.is_some_and(|link| link.qdiscs.is_empty() && link.egress_filters.is_empty());
+    let onlookers = kernel.onlookers.get(&uplink.ifindex);
+    // Not asked yet: there may be some.
+    is_target && is_bare && onlookers.is_some_and(|there| there.egress.is_empty())
 }
 
 type Found<'a> = Result<(&'a Link, String), String>;
@@ -128,8 +211,13 @@ fn by_route(target: IpAddr, ifindex: Option<u32>, kernel: &Kernel) -> Found<'_> 
         .ok_or_else(|| not_found(&format!("that {target} is reached by"), kernel))
 }
 
-/// Pods' veths could be hundreds: the line names the first few interfaces.
 fn not_found(looked_for: &str, kernel: &Kernel) -> String {
+    let there = named(kernel);
+    format!("no uplink: no interface {looked_for}; there are: {there}")
+}
+
+/// Pods' veths could be hundreds: the first few interfaces are named.
+fn named(kernel: &Kernel) -> String {
     const NAMED: usize = 10;
     let names: Vec<&str> = kernel
         .links
@@ -141,5 +229,5 @@ fn not_found(looked_for: &str, kernel: &Kernel) -> String {
     if !rest.is_empty() {
         there += &format!(" and {} more", rest.len());
     }
-    format!("no uplink: no interface {looked_for}; there are: {there}")
+    there
 }

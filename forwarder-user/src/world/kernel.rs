@@ -22,8 +22,17 @@ pub struct Kernel {
     pub rules: Vec<PolicyRule>,
     /// Interfaces that take frames from XDP, by index; empty where nobody has asked.
     pub xdp_targets: BTreeSet<u32>,
-    /// BPF programs of others on what comes in by the uplink, by name; empty where nobody has asked.
-    pub onlookers: Vec<String>,
+    /// Programs of others on the uplinks, by interface index; empty where nobody has asked.
+    pub onlookers: BTreeMap<u32, Onlookers>,
+}
+
+/// BPF programs and filters of others on an interface, by name: what XDP carries they would not see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Onlookers {
+    /// On what comes in.
+    pub ingress: Vec<String>,
+    /// On what goes out.
+    pub egress: Vec<String>,
 }
 
 /// A policy rule.

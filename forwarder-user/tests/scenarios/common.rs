@@ -180,6 +180,11 @@ impl Datapath {
         self.is_confirmed(&packet.to_pod(), |flow| flow.ingress)
     }
 
+    /// True where a packet between other nodes' pods may pass this node fast.
+    pub fn passes_fast(&self, packet: &Ends) -> Result<bool> {
+        self.sends_fast(packet)
+    }
+
     fn is_confirmed(
         &self,
         key: &FlowKey<IpAddr>,

@@ -18,6 +18,7 @@ mod operators;
 mod service_traffic;
 mod streams;
 mod talk;
+mod transit;
 mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.

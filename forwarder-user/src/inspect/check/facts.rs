@@ -56,10 +56,12 @@ pub struct Feature {
 /// Interfaces, peers, programs of others.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// The interface on the nodes' segment, or why there is none.
+    /// The main uplink: the interface on the nodes' segment, or why there is none.
     pub uplink: Answer<Port>,
     /// An uplink was asked for, or must be there because nodes are known.
     pub uplink_is_wanted: bool,
+    /// The uplinks besides, by name, or why one cannot be used.
+    pub extra_uplinks: Vec<(String, Answer<Port>)>,
     /// Host ends of the pods' veths.
     pub pods: Vec<Port>,
     /// The other nodes.
@@ -122,11 +124,11 @@ pub struct PeerFact {
 /// What came of a node's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has a MAC on the uplink's segment.
+    /// It has a MAC on the segment of an uplink.
     Answers,
     /// The kernel has asked for its MAC in vain.
     Silent,
-    /// The kernel does not reach it straight by the uplink.
+    /// The kernel does not reach it straight by an uplink.
     NotOnLink(String),
     /// Its claim is refused.
     Refused(String),
@@ -145,6 +147,14 @@ pub struct Foreign {
     pub what: String,
     /// Whether it runs before ours.
     pub before_ours: bool,
+}
+
+impl Network {
+    /// All uplinks that are there, the main one first.
+    pub fn uplinks(&self) -> impl Iterator<Item = &Port> {
+        let extra = self.extra_uplinks.iter().map(|(_, port)| port);
+        [&self.uplink].into_iter().chain(extra).flatten()
+    }
 }
 
 impl Facts {

@@ -17,8 +17,9 @@ use crate::config::{Config, Ingress, RoutesMode, UplinkChoice};
 use crate::datapath::{Maps, Pins};
 use crate::ethtool;
 use crate::inspect::peers::{self, PeerReport};
+use crate::inspect::print;
 use crate::neighbour_limits::{Kernels, Limits, Table};
-use crate::plan::{PeerPlan, Plan, plan};
+use crate::plan::{PeerPlan, Plan, Subject, plan};
 use crate::sysctl;
 use crate::world::netlink::Netlink;
 use crate::world::{Kernel, Link, Node, World};
@@ -32,9 +33,9 @@ pub async fn gather(args: &CheckArgs) -> Facts {
         Ok(network) => network,
         Err(error) => unseen(&format!("{error:#}")),
     };
-    let uplink = network.uplink.as_ref().ok().map(|port| port.name.as_str());
+    let uplinks: Vec<&str> = network.uplinks().map(|port| port.name.as_str()).collect();
     Facts {
-        sysctls: sysctls(uplink),
+        sysctls: sysctls(&uplinks),
         limits: Table::ALL.map(|table| (table, limits(table))).to_vec(),
         machine,
         network,
@@ -45,7 +46,7 @@ fn limits(table: Table) -> Answer<Option<Limits>> {
     Limits::read(&Kernels, table).map_err(|error| format!("{error:#}"))
 }
 
-fn sysctls(uplink: Option<&str>) -> BTreeMap<String, Answer<Option<u64>>> {
+fn sysctls(uplinks: &[&str]) -> BTreeMap<String, Answer<Option<u64>>> {
     let told = |answer: Result<Option<u64>>| answer.map_err(|error| format!("{error:#}"));
     let keys = [
         sysctl::IPV4_FORWARD,
@@ -57,9 +58,17 @@ fn sysctls(uplink: Option<&str>) -> BTreeMap<String, Answer<Option<u64>>> {
     ];
     let read = |key: &str| (key.to_owned(), told(sysctl::read(key)));
     let mut sysctls: BTreeMap<_, _> = keys.into_iter().map(read).collect();
-    if let Some(uplink) = uplink {
-        let own = told(sysctl::rp_filter(uplink));
-        sysctls.insert(settings::RP_FILTER_UPLINK.to_owned(), own);
+    let own: Answer<Vec<_>> = uplinks
+        .iter()
+        .map(|uplink| told(sysctl::rp_filter(uplink)))
+        .collect();
+    if !uplinks.is_empty() {
+        // 1 is the strictest, and what one of them does is told.
+        let strictest = own.map(|all| {
+            let strict = all.iter().find(|value| **value == Some(1));
+            strict.or(all.first()).copied().flatten()
+        });
+        sysctls.insert(settings::RP_FILTER_UPLINK.to_owned(), strictest);
     }
     sysctls
 }
@@ -69,6 +78,7 @@ fn unseen(error: &str) -> Network {
     Network {
         uplink: Err(error.to_owned()),
         uplink_is_wanted: true,
+        extra_uplinks: Vec::new(),
         pods: Vec::new(),
         peers: Peers::default(),
         programs: Err(error.to_owned()),
@@ -79,6 +89,7 @@ fn unseen(error: &str) -> Network {
 struct Sight {
     uplink: Answer<u32>,
     uplink_is_wanted: bool,
+    extra_uplinks: Vec<(String, Answer<u32>)>,
     pods: Vec<u32>,
     peers: Peers,
 }
@@ -86,31 +97,38 @@ struct Sight {
 async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
     let netlink = Netlink::to_ask()?;
     let kernel = netlink.read_all().await?;
-    let is_chosen = args.uplink.is_given();
+    let is_chosen = args.uplink.is_given() || !args.extra_iface.is_empty();
     let config = config(args, &netlink).await?;
     let mut sight = match nodes::read(args, pins).await {
         Nodes::Objects(source, nodes) => by_nodes(source, nodes, config, &kernel),
-        Nodes::Maps(maps) => by_maps(&maps, is_chosen.then_some(config), &kernel)?,
+        Nodes::Maps(maps) => by_maps(pins, &maps, is_chosen.then_some(config), &kernel)?,
         Nodes::Nobody => by_kernel(None, is_chosen, config, &kernel),
         Nodes::Failed(error) => by_kernel(Some(error), is_chosen, config, &kernel),
     };
-    ask_peers(&netlink, &mut sight).await;
-    let uplink = sight.uplink.and_then(|ifindex| {
-        port(&kernel, ifindex).ok_or_else(|| format!("the interface {ifindex} is gone"))
-    });
+    ask_peers(&netlink, &kernel, &mut sight).await;
+    let there =
+        |ifindex| port(&kernel, ifindex).ok_or_else(|| format!("the interface {ifindex} is gone"));
+    let uplink = sight.uplink.and_then(there);
+    let extra_uplinks = sight.extra_uplinks.into_iter();
+    let extra_uplinks: Vec<_> = extra_uplinks
+        .map(|(name, found)| (name, found.and_then(there)))
+        .collect();
     let pods: Vec<_> = sight
         .pods
         .iter()
         .filter_map(|&ifindex| port(&kernel, ifindex))
         .collect();
-    let programs = programs(&netlink, pins, uplink.as_ref().ok(), &pods, tcx).await;
-    Ok(Network {
+    let mut network = Network {
         uplink,
         uplink_is_wanted: sight.uplink_is_wanted,
+        extra_uplinks,
         pods,
         peers: sight.peers,
-        programs: programs.map_err(|error| format!("{error:#}")),
-    })
+        programs: Ok(Vec::new()),
+    };
+    let programs = programs(&netlink, pins, &network, tcx).await;
+    network.programs = programs.map_err(|error| format!("{error:#}"));
+    Ok(network)
 }
 
 /// As an agent with these arguments has it.
@@ -123,6 +141,7 @@ async fn config(args: &CheckArgs, netlink: &Netlink) -> Result<Config> {
         node_name: args.node_name.clone().unwrap_or_default(),
         nodes_source: "nodes".into(),
         uplink,
+        extra_uplinks: args.extra_iface.clone(),
         cluster_cidrs: Vec::new(),
         offload: Offload::Confirmed,
         routes: RoutesMode::Observe,
@@ -142,13 +161,25 @@ fn planned(config: &Config, nodes: Vec<Node>, kernel: &Kernel) -> Plan {
 fn uplink_of(plan: &Plan) -> Answer<u32> {
     let why = || {
         let mut problems = plan.problems.iter();
-        let about_uplink = problems.find(|one| one.subject == crate::plan::Subject::Uplink);
+        let about_uplink = problems.find(|one| one.subject == Subject::Uplink);
         about_uplink.map_or_else(|| "no uplink".into(), ToString::to_string)
     };
-    plan.uplink
-        .as_ref()
+    plan.main_uplink()
         .map(|uplink| uplink.ifindex)
         .ok_or_else(why)
+}
+
+/// Those besides it, and why one of them cannot be used.
+fn extra_uplinks_of(plan: &Plan) -> Vec<(String, Answer<u32>)> {
+    let extra = plan.uplinks.iter().filter(|uplink| !uplink.is_main);
+    let unfit = plan.problems.iter().filter_map(|one| match &one.subject {
+        Subject::ExtraUplink(name) => Some((name.clone(), Err(one.to_string()))),
+        _ => None,
+    });
+    extra
+        .map(|uplink| (uplink.name.clone(), Ok(uplink.ifindex)))
+        .chain(unfit)
+        .collect()
 }
 
 /// By what an agent would make of these nodes.
@@ -167,6 +198,7 @@ fn by_nodes(source: String, nodes: Vec<Node>, mut config: Config, kernel: &Kerne
     Sight {
         uplink: uplink_of(&plan),
         uplink_is_wanted: true,
+        extra_uplinks: extra_uplinks_of(&plan),
         pods: plan.pods.keys().copied().collect(),
         peers: Peers {
             source: Some(source),
@@ -202,15 +234,26 @@ fn planned_peer((name, peer): (&String, &PeerPlan)) -> Vec<PeerFact> {
 }
 
 /// By what an agent has left in its maps; `chosen` is an uplink that was asked for by name.
-fn by_maps(maps: &Maps, chosen: Option<Config>, kernel: &Kernel) -> Result<Sight> {
-    let uplink = match chosen {
-        Some(config) => uplink_of(&planned(&config, Vec::new(), kernel)),
-        None => Ok(maps.agent()?.uplink_ifindex),
+fn by_maps(pins: &Pins, maps: &Maps, chosen: Option<Config>, kernel: &Kernel) -> Result<Sight> {
+    let (uplink, extra_uplinks) = match chosen {
+        Some(config) => {
+            let plan = planned(&config, Vec::new(), kernel);
+            (uplink_of(&plan), extra_uplinks_of(&plan))
+        }
+        None => {
+            let agent = maps.agent()?;
+            let main = agent.uplink_ifindex;
+            let all = crate::inspect::uplinks(pins, &agent)?.into_iter();
+            let extra = all.filter(|ifindex| *ifindex != main);
+            let named = extra.map(|ifindex| (print::interface(ifindex), Ok(ifindex)));
+            (Ok(main), named.collect())
+        }
     };
     let peers = peers::read(maps)?;
     Ok(Sight {
         uplink,
         uplink_is_wanted: true,
+        extra_uplinks,
         pods: maps.pods()?.into_keys().collect(),
         peers: Peers {
             source: Some("agent's maps".into()),
@@ -250,6 +293,7 @@ fn by_kernel(error: Option<String>, is_chosen: bool, config: Config, kernel: &Ke
     Sight {
         uplink: uplink_of(&plan),
         uplink_is_wanted: is_chosen,
+        extra_uplinks: extra_uplinks_of(&plan),
         pods: Vec::new(),
         peers: Peers {
             source: None,
@@ -260,10 +304,12 @@ fn by_kernel(error: Option<String>, is_chosen: bool, config: Config, kernel: &Ke
 }
 
 /// Asks for those that nothing is known against, which are silent until they answer.
-async fn ask_peers(netlink: &Netlink, sight: &mut Sight) {
+async fn ask_peers(netlink: &Netlink, kernel: &Kernel, sight: &mut Sight) {
     let open = |peer: &PeerFact| peer.address.filter(|_| peer.standing == Standing::Silent);
-    let addresses: Vec<_> = sight.peers.list.iter().filter_map(open).collect();
-    let Ok(uplink) = sight.uplink else {
+    let extra = sight.extra_uplinks.iter().map(|(_, found)| found);
+    let uplinks = [&sight.uplink].into_iter().chain(extra);
+    let uplinks: Vec<u32> = uplinks.flatten().copied().collect();
+    let Some(&first) = uplinks.first() else {
         for peer in &mut sight.peers.list {
             if open(peer).is_some() {
                 peer.standing = Standing::NotAsked("there is no uplink".into());
@@ -271,12 +317,32 @@ async fn ask_peers(netlink: &Netlink, sight: &mut Sight) {
         }
         return;
     };
-    let found = reach::reach(netlink, uplink, &addresses).await;
+    // Each where the kernel would send to it, so far as that is an uplink.
+    let mut at: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    for address in sight.peers.list.iter().filter_map(open) {
+        let by = on_link_by(kernel, address).filter(|by| uplinks.contains(by));
+        at.entry(by.unwrap_or(first)).or_default().push(address);
+    }
+    let mut found = BTreeMap::new();
+    for (uplink, addresses) in at {
+        found.extend(reach::reach(netlink, uplink, &addresses).await);
+    }
     for peer in &mut sight.peers.list {
         if let Some(standing) = open(peer).and_then(|address| found.get(&address)) {
             peer.standing = standing.clone();
         }
     }
+}
+
+/// The interface on whose segment an address is, by the interfaces' own addresses.
+fn on_link_by(kernel: &Kernel, address: IpAddr) -> Option<u32> {
+    let on_segment = |net: &&IpNet| net.contains(&address);
+    let nearest = |nets: &Vec<IpNet>| nets.iter().filter(on_segment).map(IpNet::prefix_len).max();
+    let with_lengths = kernel
+        .addresses
+        .iter()
+        .filter_map(|(ifindex, nets)| Some((nearest(nets)?, *ifindex)));
+    with_lengths.max().map(|(_, ifindex)| ifindex)
 }
 
 fn port(kernel: &Kernel, ifindex: u32) -> Option<Port> {
@@ -304,16 +370,15 @@ fn port(kernel: &Kernel, ifindex: u32) -> Option<Port> {
 async fn programs(
     netlink: &Netlink,
     pins: &Pins,
-    uplink: Option<&Port>,
-    pods: &[Port],
+    network: &Network,
     tcx: bool,
 ) -> Result<Vec<Foreign>> {
     let mut found = Vec::new();
-    if let Some(uplink) = uplink {
+    for uplink in network.uplinks() {
         let hooks = [Hook::FromWire, Hook::ToWire];
         found.extend(foreign::at(netlink, pins, uplink, hooks, tcx).await?);
     }
-    for pod in pods {
+    for pod in &network.pods {
         let hooks = [Hook::FromPod, Hook::ToPod];
         found.extend(foreign::at(netlink, pins, pod, hooks, tcx).await?);
     }

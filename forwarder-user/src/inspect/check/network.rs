@@ -1,20 +1,22 @@
-//! The uplink and the pods' veths.
+//! The uplinks and the pods' veths.
 
 use super::Finding;
-use super::facts::{Network, Offloads, Port};
+use super::facts::{Answer, Network, Offloads, Port};
 
 /// How many of many are named.
 const NAMED: usize = 5;
 
 pub(super) fn findings(network: &Network) -> Vec<Finding> {
-    vec![
-        uplink(network),
+    let mut findings = vec![uplink(network)];
+    findings.extend(network.extra_uplinks.iter().map(extra_uplink));
+    findings.extend([
         pods(network),
         mtu(network),
         queueing(network),
-        offloads_of_uplink(network),
+        offloads_of_uplinks(network),
         offloads_of_pods(network),
-    ]
+    ]);
+    findings
 }
 
 /// `a, b, c and 12 more`.
@@ -33,6 +35,15 @@ fn uplink(network: &Network) -> Finding {
         Ok(port) => Finding::pass(name, format!("{}, MTU {}", port.name, port.mtu)),
         Err(error) if network.uplink_is_wanted => Finding::fail(name, error.clone(), fix),
         Err(error) => Finding::warn(name, error.clone(), fix),
+    }
+}
+
+/// The agent goes on without it.
+fn extra_uplink((name, port): &(String, Answer<Port>)) -> Finding {
+    let of = format!("uplink {name}");
+    match port {
+        Ok(port) => Finding::pass(of, format!("MTU {}", port.mtu)),
+        Err(error) => Finding::warn(of, error.clone(), "mend that, or leave out --extra-iface"),
     }
 }
 
@@ -65,20 +76,21 @@ fn mtu(network: &Network) -> Finding {
             "give bridge and pods one MTU, in the CNI's configuration",
         );
     }
-    let Ok(uplink) = &network.uplink else {
+    let Some(uplink) = network.uplinks().min_by_key(|uplink| uplink.mtu) else {
         return Finding::pass(name, "nothing to compare: there is no uplink");
+    };
+    let of = match network.uplinks().count() {
+        1 => "the uplink's".to_owned(),
+        _ => format!("{}'s", uplink.name),
     };
     let wide = names_of(&network.pods, |pod| pod.mtu > uplink.mtu);
     if wide.is_empty() {
-        return Finding::pass(
-            name,
-            format!("no pod sends more than the uplink's {}", uplink.mtu),
-        );
+        return Finding::pass(name, format!("no pod sends more than {of} {}", uplink.mtu));
     }
     Finding::warn(
         name,
         format!(
-            "{} send more than the uplink's {}: the kernel refuses such packets, or cuts them",
+            "{} send more than {of} {}: the kernel refuses such packets, or cuts them",
             listed(&wide),
             uplink.mtu
         ),
@@ -86,7 +98,7 @@ fn mtu(network: &Network) -> Finding {
     )
 }
 
-/// The uplink's own queue is passed by fast packets as well; what hangs before a pod would be jumped over.
+/// An uplink's own queue is passed by fast packets as well; what hangs before a pod would be jumped over.
 fn queueing(network: &Network) -> Finding {
     let name = "queueing";
     let limited: Vec<_> = network
@@ -105,16 +117,19 @@ fn queueing(network: &Network) -> Finding {
             "nothing where that is wanted (kubernetes.io/*-bandwidth); else tc qdisc del dev VETH root",
         );
     }
-    match &network.uplink {
-        Ok(port) if !port.limits.is_empty() => Finding::pass(
+    let limited = network.uplinks().filter(|port| !port.limits.is_empty());
+    let limited: Vec<_> = limited
+        .map(|port| format!("{} on {}", port.limits.join(", "), port.name))
+        .collect();
+    match limited.is_empty() {
+        true => Finding::pass(name, "nothing limits the uplink or pods"),
+        false => Finding::pass(
             name,
             format!(
-                "{} on {}, which fast packets pass as well; nothing before pods",
-                port.limits.join(", "),
-                port.name
+                "{}, which fast packets pass as well; nothing before pods",
+                limited.join("; ")
             ),
         ),
-        _ => Finding::pass(name, "nothing limits the uplink or pods"),
     }
 }
 
@@ -128,20 +143,23 @@ fn off(offloads: Offloads) -> Vec<&'static str> {
     off.map(|(name, _)| name).collect()
 }
 
-fn offloads_of_uplink(network: &Network) -> Finding {
+fn offloads_of_uplinks(network: &Network) -> Finding {
     let name = "offloads of the uplink";
-    let Ok(uplink) = &network.uplink else {
+    if network.uplinks().next().is_none() {
         return Finding::pass(name, "there is no uplink");
-    };
-    let off = off(uplink.offloads);
-    if off.is_empty() {
-        return Finding::pass(name, "as they should be (GRO, TSO, GSO)");
     }
+    let mut each = network
+        .uplinks()
+        .map(|uplink| (uplink, off(uplink.offloads)));
+    let Some((uplink, off)) = each.find(|(_, off)| !off.is_empty()) else {
+        return Finding::pass(name, "as they should be (GRO, TSO, GSO)");
+    };
     Finding::warn(
         name,
         format!(
-            "off: {}; TCP costs a pass for each packet then",
-            off.join(", ")
+            "off: {} (on {}); TCP costs a pass for each packet then",
+            off.join(", "),
+            uplink.name
         ),
         format!("ethtool -K {} {} on", uplink.name, off.join(" on ")),
     )

@@ -121,6 +121,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             remote_port: remote_port.parse().ok(),
             asked_by: (remote_port == "-").then_some("pod"),
+            transit: false,
             egress: direction(road != "none"),
             ingress: direction(road == "both"),
         }
@@ -147,6 +148,7 @@ mod tests {
             pod_cidr: Some(pod_cidr.into()),
             address: address.parse().ok(),
             mac: None,
+            uplink: None,
         };
         PeerReport {
             name: "node2".into(),

@@ -29,7 +29,7 @@ use crate::plan::pod_cidrs_of;
 pub use rates::Rates;
 pub(super) use rates::since;
 pub use show::show;
-pub(super) use show::{agent, bits, percent, reason, seconds};
+pub(super) use show::{agent, bits, percent, reason, seconds, uplinks};
 pub use warnings::Warning;
 
 /// The API sends a bookmark about once a minute, and each watch is asked to end before this.
@@ -61,11 +61,15 @@ pub struct Status {
     pub nodes_error: Option<String>,
     /// One line for each of the kernel's neighbour tables that has too little room for the peers.
     pub neighbour_limits: Vec<String>,
-    /// The uplink's name.
+    /// The main uplink's name.
     pub uplink: Option<String>,
+    /// All uplinks by name, the main one first; those besides it as far as programs are attached.
+    pub uplinks: Vec<String>,
+    /// True where what other nodes' pods send one another by this node may go fast.
+    pub transit: bool,
     /// `off`, `confirmed` or `always`; `unknown` where the map holds no number of ours.
     pub offload: &'static str,
-    /// Who looks first at what comes in by the uplink: `tc`, `xdp` or `xdp_generic`; `unknown` likewise.
+    /// Who looks first at what comes in by the uplinks: `tc`, `xdp` or `xdp_generic`; `unknown` likewise.
     pub ingress: &'static str,
     /// Why XDP is not there, though it was asked for. TC does its work.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,6 +157,8 @@ pub fn read(pins: &Pins) -> Result<Status> {
     let maps = super::open(pins)?;
     let settings = maps.settings()?;
     let (peers, pods) = (peers::read(&maps)?, pods::read(&maps)?);
+    let agent = maps.agent()?;
+    let uplinks = super::uplinks(pins, &agent)?;
     let mut status = Status {
         agent_running: pins.agent_runs(),
         kernel: check::release(),
@@ -164,7 +170,8 @@ pub fn read(pins: &Pins) -> Result<Status> {
         neighbour_limits: room::Known::of(&peers, pods.len()).shortages(),
         peers,
         pods,
-        ..report(&settings, &maps.agent()?, maps.verdicts()?)
+        uplinks: uplinks.into_iter().map(interface).collect(),
+        ..report(&settings, &agent, maps.verdicts()?)
     };
     status.warnings = warnings::warnings(&status, warnings::Settings::read());
     Ok(status)
@@ -191,6 +198,7 @@ pub(super) fn report(
 ) -> Status {
     let verdicts = verdicts(counts);
     let error = print::text(&agent.nodes_error);
+    let uplink = (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex));
     let xdp_error = print::text(&agent.xdp_error);
     Status {
         node: print::text(&agent.node_name),
@@ -208,7 +216,9 @@ pub(super) fn report(
         nodes_stale: is_stale(agent, unix_now()),
         nodes_error: (!error.is_empty()).then_some(error),
         neighbour_limits: Vec::new(),
-        uplink: (agent.uplink_ifindex != 0).then(|| interface(agent.uplink_ifindex)),
+        uplinks: uplink.iter().cloned().collect(),
+        uplink,
+        transit: settings.has_transit(),
         offload: match settings.offload {
             0 => "off",
             1 => "confirmed",

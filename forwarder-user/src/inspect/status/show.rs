@@ -67,19 +67,24 @@ fn header(status: &Status, screen: &mut Screen) {
     screen.line("node", &node);
     let (colour, running) = agent(status);
     screen.coloured("agent", Some(colour), &running);
-    let uplink = status.uplink.as_deref().unwrap_or("NONE FOUND");
+    let uplinks = uplinks(status);
     let ingress = match (status.ingress, &status.xdp_error) {
         ("tc", _) => String::new(),
         // Why stands among the warnings.
+        (_, Some(_)) if status.uplinks.len() > 1 => ", ingress xdp (not on all)".to_owned(),
         (_, Some(_)) => ", ingress tc (no XDP)".to_owned(),
         (xdp, None) => format!(", ingress {}", xdp.replace('_', " ")),
     };
     let modes = format!(
-        "{uplink}, offload {}, routes {}{ingress}",
+        "{uplinks}, offload {}, routes {}{ingress}",
         status.offload, status.routes
     );
     let colour = status.uplink.is_none().then_some(Colour::Red);
-    screen.coloured("uplink", colour, &modes);
+    let label = match status.uplinks.len() {
+        0 | 1 => "uplink",
+        _ => "uplinks",
+    };
+    screen.coloured(label, colour, &modes);
     let cidrs = match status.pod_cidrs.is_empty() {
         true => "NONE".to_owned(),
         false => status.pod_cidrs.join(" "),
@@ -93,6 +98,24 @@ fn header(status: &Status, screen: &mut Screen) {
         };
         screen.line("tracing", &format!("{filter} ({where_to})"));
     }
+}
+
+/// All uplinks, by name, and whether there is transit between them.
+pub(in crate::inspect) fn uplinks(status: &Status) -> String {
+    let extra = status
+        .uplinks
+        .iter()
+        .filter(|name| Some(*name) != status.uplink.as_ref());
+    let main = status.uplink.as_deref().unwrap_or("NONE FOUND");
+    let names: Vec<&str> = [main]
+        .into_iter()
+        .chain(extra.map(String::as_str))
+        .collect();
+    let transit = match status.transit {
+        true => " (with transit)",
+        false => "",
+    };
+    format!("{}{transit}", names.join(" and "))
 }
 
 /// Whether an agent runs, and which.

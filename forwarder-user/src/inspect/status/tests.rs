@@ -85,6 +85,7 @@ pub(in crate::inspect) fn healthy() -> Status {
         node: "node-1".into(),
         agent_running: true,
         uplink: Some("eth0".into()),
+        uplinks: vec!["eth0".into()],
         kernel: "6.18.0".into(),
         attached_by: "tcx",
         pod_cidrs: vec!["10.244.1.0/24".into()],
@@ -376,4 +377,32 @@ fn xdp_is_told_where_it_was_asked_for() {
         "{screen}"
     );
     assert!(screen.contains("TC does its work: taken"), "{screen}");
+}
+
+#[test]
+fn several_uplinks_are_named_and_transit_with_them() {
+    let mut status = healthy();
+    status.uplinks.push("eth1".into());
+    status.transit = true;
+    let shown = "uplinks  eth0 and eth1 (with transit), offload confirmed, routes observe";
+    assert_eq!(line(&screen(&status), "uplink"), shown);
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["uplink"], "eth0");
+    assert_eq!(json["uplinks"], serde_json::json!(["eth0", "eth1"]));
+    assert_eq!(json["transit"], true);
+
+    // XDP may be on one of them, and the main one may be away.
+    (status.ingress, status.xdp_error) = ("xdp", Some("eth1: the driver has none".into()));
+    let warned = screen(&with_warnings(status));
+    let words: Vec<&str> = warned.split_whitespace().collect();
+    let warned = words.join(" ");
+    assert!(
+        warned.contains("routes observe, ingress xdp (not on all)"),
+        "{warned}"
+    );
+    let why = "no XDP on all uplinks, TC does its work: eth1: the driver has none";
+    assert!(warned.contains(why), "{warned}");
+    let mut status = healthy();
+    (status.uplink, status.uplinks) = (None, vec!["eth1".into()]);
+    assert!(line(&screen(&status), "uplink").starts_with("uplink   NONE FOUND and eth1, offload"));
 }

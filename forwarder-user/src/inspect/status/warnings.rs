@@ -70,6 +70,12 @@ fn agent(status: &Status) -> Vec<Warning> {
             "underpass check; the agent's --iface names it",
         ));
     }
+    if status.transit && status.uplinks.len() < 2 {
+        all.push(warning(
+            "there is transit, and no program on a second uplink",
+            "the agent's log says why; ip link",
+        ));
+    }
     if status.offload == "off" {
         all.push(warning(
             "the fast path is not switched on yet",
@@ -175,7 +181,10 @@ fn pods(status: &Status) -> Vec<Warning> {
 fn xdp(status: &Status) -> Option<Warning> {
     if let Some(error) = &status.xdp_error {
         return Some(warning(
-            format!("no XDP on the uplink, TC does its work: {error}"),
+            match status.uplinks.len() {
+                0 | 1 => format!("no XDP on the uplink, TC does its work: {error}"),
+                _ => format!("no XDP on all uplinks, TC does its work: {error}"),
+            },
             "mend that, or start the agent without --ingress xdp",
         ));
     }

@@ -52,11 +52,12 @@ pub(in crate::inspect) fn frame(
 fn head(reading: &Reading, trouble: Option<&str>, width: usize) -> Vec<Line<'static>> {
     let status = &reading.status;
     let line = |label: &str, colour, text: &str| labelled(label, colour, text, width);
-    let uplink = status.uplink.as_deref().unwrap_or("NONE FOUND");
-    let node = format!(
-        "{}, uplink {uplink}, offload {}",
-        status.node, status.offload
-    );
+    let label = match status.uplinks.len() {
+        0 | 1 => "uplink",
+        _ => "uplinks",
+    };
+    let (node, uplinks) = (&status.node, status::uplinks(status));
+    let node = format!("{node}, {label} {uplinks}, offload {}", status.offload);
     let node_colour = status.uplink.is_none().then_some(Colour::Red);
     let (running, mut agent) = status::agent(status);
     if let Some(told) = reading.agent.filter(|told| told.reconciliations > 0) {

@@ -67,6 +67,7 @@ fn node(name: &str, pod_cidrs: &[&str]) -> PeerReport {
         pod_cidr: Some((*cidr).to_owned()),
         address: None,
         mac: None,
+        uplink: None,
     };
     PeerReport {
         families: pod_cidrs.iter().map(family).collect(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use underpass_common::addr::ShowMac;
+use underpass_common::addr::{NO_MAC, ShowMac};
 use underpass_common::flow::{Entrance, Flow, FlowKey, WayOut, confirmed};
 use underpass_common::settings::Offload;
 use underpass_common::verdict::Verdict;
@@ -126,7 +126,7 @@ impl Walk<'_> {
         flow: &Flow,
     ) -> Result<(Cached, String), (Verdict, String)> {
         let direction = match self.q.way {
-            Way::Out => flow.egress,
+            Way::Out | Way::Transit => flow.egress,
             Way::In => flow.ingress,
         };
         let now = &self.s.settings;
@@ -165,7 +165,16 @@ impl Walk<'_> {
     /// Where a packet of that flow comes in, as far as it is known.
     fn entrance(&self, key: &FlowKey<IpAddr>) -> Option<Entrance> {
         match self.q.way {
-            Way::In => Some(Entrance::WIRE),
+            Way::In | Way::Transit if !self.s.settings.has_transit() => Some(Entrance::WIRE),
+            // Which one its packets come in by is known where the trie has its sender.
+            Way::In | Way::Transit => {
+                let (_, route) = self.s.route(self.sender_of(key))?;
+                let ifindex = Some(route.ifindex).filter(|ifindex| *ifindex != 0)?;
+                Some(Entrance {
+                    ifindex,
+                    ..Entrance::WIRE
+                })
+            }
             Way::Out => self.s.endpoints.get(&key.pod).map(|endpoint| Entrance {
                 ifindex: endpoint.ifindex,
                 mac: endpoint.gateway_mac,
@@ -174,13 +183,26 @@ impl Walk<'_> {
         }
     }
 
+    /// Who sends a flow's packets in the question's direction.
+    fn sender_of(&self, key: &FlowKey<IpAddr>) -> IpAddr {
+        match self.q.way {
+            Way::Out | Way::Transit => key.pod,
+            Way::In => key.remote,
+        }
+    }
+
     fn other(&self, confirmed: &Entrance, now: &Entrance) -> String {
-        let show =
-            |one: &Entrance| format!("{} to {}", self.s.device(one.ifindex), ShowMac(one.mac));
-        format!(
-            "confirmed from {}, and the pod is at {}",
-            show(confirmed),
-            show(now)
-        )
+        let show = |one: &Entrance| match (one.ifindex, one.mac) {
+            (0, _) => "the wire".to_owned(),
+            (uplink, NO_MAC) => self.s.device(uplink),
+            (veth, mac) => format!("{} to {}", self.s.device(veth), ShowMac(mac)),
+        };
+        let (confirmed, now) = (show(confirmed), show(now));
+        match self.q.way {
+            Way::Out => format!("confirmed from {confirmed}, and the pod is at {now}"),
+            Way::In | Way::Transit => {
+                format!("confirmed from {confirmed}, and its sender is reached by {now}")
+            }
+        }
     }
 }

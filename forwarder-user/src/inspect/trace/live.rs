@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::super::{open, peers, print};
+use super::super::{open, peers, print, uplinks_of};
 use super::{KernelWay, Question, Snapshot, Way};
 use crate::cli::TraceArgs;
 use crate::datapath::attach::Mechanism;
@@ -21,7 +21,7 @@ pub(super) async fn read(args: &TraceArgs, pins: &Pins) -> Result<(Question, Sna
     let netlink = Netlink::to_ask()?;
     snapshot.links = netlink.links().await?;
     snapshot.veth_by_mac = match question.pod {
-        Some(pod) if !snapshot.endpoints.contains_key(&pod) => {
+        Some(pod) if question.way != Way::Transit && !snapshot.endpoints.contains_key(&pod) => {
             veth_by_mac(&netlink, &snapshot, pod).await?
         }
         _ => None,
@@ -33,13 +33,14 @@ pub(super) async fn read(args: &TraceArgs, pins: &Pins) -> Result<(Question, Sna
 fn read_maps(pins: &Pins) -> Result<Snapshot> {
     let maps = open(pins)?;
     let agent = maps.agent()?;
-    let attachments = Attachments::new(pins.clone(), Mechanism::of_this_kernel());
+    let attached = Attachments::new(pins.clone(), Mechanism::of_this_kernel()).alive()?;
     Ok(Snapshot {
         node: print::text(&agent.node_name),
         // First: what is read afterwards is at least as new as its generation says.
         settings: maps.settings()?,
         uplink: agent.uplink_ifindex,
-        attached: attachments.alive()?,
+        uplinks: uplinks_of(agent.uplink_ifindex, attached.iter().copied()),
+        attached,
         pods: maps.pods()?,
         endpoints: maps.endpoints()?,
         routes: maps.routes()?,
@@ -102,8 +103,12 @@ fn lookup(known: &Snapshot, question: &Question) -> Option<Lookup> {
             (question.remote?, question.pod, ifindex)
         }
         Way::In => {
-            let uplink = Some(known.uplink).filter(|uplink| *uplink != 0);
+            let uplink = known.uplink_to(question.remote);
             (question.pod?, question.remote, uplink)
+        }
+        Way::Transit => {
+            let uplink = known.uplink_to(question.pod);
+            (question.remote?, question.pod, uplink)
         }
     };
     Some(Lookup {

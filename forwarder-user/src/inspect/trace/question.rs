@@ -17,6 +17,8 @@ pub enum Way {
     Out,
     /// From the wire to a pod of this node.
     In,
+    /// From one uplink to another: from another node's pod to one of a third. The former stands for the pod.
+    Transit,
 }
 
 impl Way {
@@ -24,14 +26,14 @@ impl Way {
     pub fn entrance(self) -> Hook {
         match self {
             Self::Out => Hook::FromPod,
-            Self::In => Hook::FromWire,
+            Self::In | Self::Transit => Hook::FromWire,
         }
     }
 
     /// Where the kernel sends them.
     pub fn exit(self) -> Hook {
         match self {
-            Self::Out => Hook::ToWire,
+            Self::Out | Self::Transit => Hook::ToWire,
             Self::In => Hook::ToPod,
         }
     }
@@ -42,7 +44,7 @@ impl Way {
 pub struct Question {
     /// Which way it goes.
     pub way: Way,
-    /// The pod of this node.
+    /// The pod of this node; in transit the one that sends.
     pub pod: Option<IpAddr>,
     /// The far end.
     pub remote: Option<IpAddr>,
@@ -63,13 +65,16 @@ impl Question {
         check(args)?;
         let (way, pod, remote) = match args.from {
             Some(from) if known.is_own(from) => (Way::Out, Some(from), Some(args.to)),
+            Some(from) if known.settings.has_transit() && !known.is_own(args.to) => {
+                (Way::Transit, Some(from), Some(args.to))
+            }
             Some(from) => (Way::In, Some(args.to), Some(from)),
             None if known.is_own(args.to) => (Way::In, Some(args.to), None),
             None => (Way::Out, some_pod(known, args.to), Some(args.to)),
         };
         let (pod_port, remote_port) = match (way, args.proto) {
             (_, Some(Protocol::Icmp)) => (args.port, None),
-            (Way::Out, _) => (args.from_port, args.port),
+            (Way::Out | Way::Transit, _) => (args.from_port, args.port),
             (Way::In, _) => (args.port, args.from_port),
         };
         Ok(Self {
@@ -94,6 +99,14 @@ impl Question {
             && is(self.remote_port, key.remote_port)
     }
 
+    /// Who sends it.
+    pub fn sender(&self) -> Option<IpAddr> {
+        match self.way {
+            Way::Out | Way::Transit => self.pod,
+            Way::In => self.remote,
+        }
+    }
+
     /// True where the packet is an IPv6 one.
     pub fn is_ipv6(&self) -> bool {
         self.pod.or(self.remote).is_some_and(|ip| ip.is_ipv6())
@@ -107,7 +120,7 @@ impl Question {
             _ => (self.remote, self.remote_port),
         };
         let ((from, from_port), (to, to_port)) = match self.way {
-            Way::Out => (pod, remote),
+            Way::Out | Way::Transit => (pod, remote),
             Way::In => (remote, pod),
         };
         PacketReport {

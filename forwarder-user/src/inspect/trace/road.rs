@@ -1,7 +1,5 @@
 //! The end of a walk: the road, and what would make it the fast one.
 
-use std::net::IpAddr;
-
 use underpass_common::addr::ShowMac;
 use underpass_common::flow::WayOut;
 use underpass_common::verdict::Verdict;
@@ -9,7 +7,7 @@ use underpass_common::verdict::Verdict;
 use super::confirmation::Flows;
 use super::walk::{Stop, Walk};
 use super::ways::Exit;
-use super::{KernelWay, Road, Snapshot, Way, WayOutReport, words};
+use super::{KernelWay, Road, Way, WayOutReport, words};
 
 impl Walk<'_> {
     /// What came of it all.
@@ -63,7 +61,7 @@ impl Walk<'_> {
             dst_mac: ShowMac(way_out.dst_mac).to_string(),
             src_mac: ShowMac(way_out.src_mac).to_string(),
             peer: match self.q.way {
-                Way::Out => self.s.peer_with(way_out.dst_mac).map(str::to_owned),
+                Way::Out | Way::Transit => self.s.peer_with(way_out.dst_mac).map(str::to_owned),
                 Way::In => None,
             },
         }
@@ -77,6 +75,10 @@ impl Walk<'_> {
         };
         match verdict {
             Verdict::Off => words::START.to_owned(),
+            Verdict::NotPodTraffic if self.q.way == Way::Transit => {
+                let why = stop.map_or("", |stop| &stop.why);
+                format!("never as it stands: {why}")
+            }
             Verdict::NotPodTraffic => words::OWN_PODS.to_owned(),
             Verdict::WayOutGone => words::FOLLOW.to_owned(),
             _ => match (exit, self.q.remote) {
@@ -102,15 +104,10 @@ impl Walk<'_> {
     fn never_there(&self, why: &str) -> String {
         let is_local = self.s.kernel == KernelWay::Local;
         match self.q.remote {
-            Some(remote) if self.q.way == Way::Out && !is_local && has_no_way(self.s, remote) => {
+            Some(remote) if self.q.way != Way::In && !is_local && !self.has_way_to(remote) => {
                 format!("never as it stands: {}", words::no_route(self.s, remote))
             }
             _ => format!("never as it stands: {why}"),
         }
     }
-}
-
-fn has_no_way(snapshot: &Snapshot, remote: IpAddr) -> bool {
-    let route = snapshot.route(remote);
-    route.is_none_or(|(_, route)| route.is_kernels())
 }

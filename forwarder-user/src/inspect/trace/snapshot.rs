@@ -24,8 +24,10 @@ pub struct Snapshot {
     pub node: String,
     /// The map `settings`.
     pub settings: Settings,
-    /// Interface index of the uplink; 0: none.
+    /// Interface index of the main uplink; 0: none.
     pub uplink: u32,
+    /// All uplinks, the main one first.
+    pub uplinks: Vec<u32>,
     /// Programs whose links are pinned and alive, by interface index.
     pub attached: BTreeSet<(Hook, u32)>,
     /// The map `pods`.
@@ -95,6 +97,15 @@ impl Snapshot {
         learned
             .map(|endpoint| endpoint.ifindex)
             .or(self.veth_by_mac)
+    }
+
+    /// The uplink that the trie has for an address; the main one where it has none. `None`: there is no uplink.
+    pub fn uplink_to(&self, ip: Option<IpAddr>) -> Option<u32> {
+        let route = ip.and_then(|ip| self.route(ip));
+        let by = route.map(|(_, route)| route.ifindex);
+        by.filter(|by| self.uplinks.contains(by))
+            .or_else(|| Some(self.uplink).filter(|uplink| *uplink != 0))
+            .or_else(|| self.uplinks.first().copied())
     }
 
     /// `eth0 (ifindex 2)`; only the index where there is no such device.

@@ -3,12 +3,14 @@
 //! It mirrors `entrance.rs` and `flow.rs` of the programs, and goes on after the first "the kernel's":
 //! what comes behind tells whether the packet can ever be confirmed.
 
+use std::net::IpAddr;
+
 use underpass_common::addr::ShowMac;
 use underpass_common::pod::PodIngress;
 use underpass_common::settings::Offload;
 use underpass_common::verdict::{Hook, Verdict};
 
-use super::{Outcome, Question, Snapshot, Step, Trace, words};
+use super::{Outcome, Question, Snapshot, Step, Trace, Way, words};
 
 /// What would become of a packet.
 pub fn walk(question: &Question, snapshot: &Snapshot) -> Trace {
@@ -21,7 +23,9 @@ pub fn walk(question: &Question, snapshot: &Snapshot) -> Trace {
     walk.programs();
     walk.offload();
     walk.pod_cidrs();
-    walk.pod();
+    if question.way != Way::Transit {
+        walk.pod();
+    }
     let flows = walk.flows();
     let known = walk.look_up(flows.asks_anew);
     let way_out = flows.cached.or(known);
@@ -83,9 +87,8 @@ impl Walk<'_> {
     pub(super) fn place(&self, hook: Hook) -> Option<u32> {
         match hook {
             Hook::FromPod | Hook::ToPod => self.s.veth_of(self.q.pod),
-            Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => {
-                Some(self.s.uplink).filter(|uplink| *uplink != 0)
-            }
+            Hook::ToWire => self.s.uplink_to(self.q.remote),
+            Hook::FromWire | Hook::FromWireXdp => self.s.uplink_to(self.q.sender()),
         }
     }
 
@@ -105,8 +108,15 @@ impl Walk<'_> {
 
     /// The program before the entrance: it carries what the entrance would, or lets it pass.
     fn xdp(&mut self) {
-        let uplink = self.s.device(self.s.uplink);
-        let looked_at = format!("{} on {uplink}, pods", Hook::FromWireXdp.name());
+        let hook = Hook::FromWireXdp;
+        let uplink = self.place(hook).map(|uplink| self.s.device(uplink));
+        let on = format!("{} on {}", hook.name(), uplink.unwrap_or_default());
+        if self.q.way == Way::Transit {
+            let found =
+                "carries what is confirmed, if it has its checksum and the other uplink takes it";
+            return self.step("xdp", on, found.to_owned(), Outcome::Ok);
+        }
+        let looked_at = format!("{on}, pods");
         let veth = self.s.veth_of(self.q.pod);
         let ingress = veth
             .and_then(|veth| self.s.pods.get(&veth))
@@ -177,6 +187,9 @@ impl Walk<'_> {
     fn pod_cidrs(&mut self) {
         let cidrs: Vec<_> = self.s.pod_cidrs().iter().map(ToString::to_string).collect();
         let looked_at = format!("own podCIDRs: {}", cidrs.join(" "));
+        if self.q.way == Way::Transit {
+            return self.transit(looked_at);
+        }
         let (found, is_own) = match self.q.pod {
             None => ("any pod of this node".to_owned(), true),
             Some(pod) if self.s.is_own(pod) => (format!("{pod} is in there"), true),
@@ -186,6 +199,22 @@ impl Walk<'_> {
         if !is_own {
             self.stop(Verdict::NotPodTraffic, found);
         }
+    }
+
+    /// Of what comes in by an uplink, and is for nobody here, only what is for a peer's pods is looked at.
+    fn transit(&mut self, looked_at: String) {
+        let Some(remote) = self.q.remote.filter(|remote| !self.has_way_to(*remote)) else {
+            let found = "neither end is in there: in transit, from uplink to uplink";
+            return self.step("pod_cidrs", looked_at, found, Outcome::Ok);
+        };
+        let found = "neither end is in there, and no peer's pods are at the destination";
+        self.step("pod_cidrs", looked_at, found, Outcome::Kernel);
+        self.stop(Verdict::NotPodTraffic, words::no_route(self.s, remote));
+    }
+
+    pub(super) fn has_way_to(&self, remote: IpAddr) -> bool {
+        let route = self.s.route(remote);
+        route.is_some_and(|(_, route)| !route.is_kernels())
     }
 
     fn pod(&mut self) {

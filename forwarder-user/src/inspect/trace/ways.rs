@@ -43,8 +43,8 @@ impl Walk<'_> {
     /// Trie or endpoints. `is_asked`: the entrance needs them, and has no cached way out.
     pub(super) fn look_up(&mut self, is_asked: bool) -> Option<WayOut> {
         match (self.q.way, self.q.remote) {
-            (Way::Out, Some(remote)) => self.route(remote, is_asked),
-            (Way::Out, None) => None,
+            (Way::Out | Way::Transit, Some(remote)) => self.route(remote, is_asked),
+            (Way::Out | Way::Transit, None) => None,
             (Way::In, _) => self.endpoint(is_asked),
         }
     }
@@ -193,7 +193,7 @@ impl Walk<'_> {
 
     fn exit(&mut self, sent: &Sent, known: Option<WayOut>) -> Exit {
         match self.q.way {
-            Way::Out => self.at_uplink(sent, known),
+            Way::Out | Way::Transit => self.at_uplink(sent, known),
             Way::In => self.at_veth(sent, known),
         }
     }
@@ -211,7 +211,10 @@ impl Walk<'_> {
             return Exit::NeverThere(why);
         }
         let Some(known) = known else {
-            return Exit::Says(Verdict::NoRoute);
+            return Exit::Says(match self.q.way {
+                Way::Transit => Verdict::NotPodTraffic,
+                Way::Out | Way::In => Verdict::NoRoute,
+            });
         };
         let agree = known.ifindex == sent.ifindex
             && sent.dst_mac.is_none_or(|mac| mac == known.dst_mac)

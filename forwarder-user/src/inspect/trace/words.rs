@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use underpass_common::addr::ShowMac;
+use underpass_common::addr::{NO_MAC, ShowMac};
 use underpass_common::flow::{Direction, FlowKey, PROTOCOL_ICMP, PROTOCOL_ICMPV6, confirmed};
 use underpass_common::peer::PeerState;
 use underpass_common::pod::{Pod, PodState};
@@ -15,8 +15,8 @@ pub(super) const ATTACH: &str = "its programs have to be attached: `underpass po
                                  whether an agent runs, which attaches them";
 pub(super) const START: &str =
     "an agent has to run here: it writes the settings when it has read nodes and kernel once";
-pub(super) const OWN_PODS: &str =
-    "never: only what pods of this node send or get is; `underpass status` names their podCIDRs";
+pub(super) const OWN_PODS: &str = "never: only what pods of this node send or get is, and with --extra-iface what goes \
+                                   from one uplink to another; `underpass status` names podCIDRs and uplinks";
 pub(super) const FOLLOW: &str =
     "the agent has to follow: `underpass status` tells whether one runs";
 
@@ -125,8 +125,9 @@ pub(super) fn confirmation(snapshot: &Snapshot, direction: &Direction) -> String
     };
     let entrance = match direction.entrance.ifindex {
         0 => "the wire".to_owned(),
-        ifindex => {
-            let device = snapshot.device_name(ifindex);
+        uplink if direction.entrance.mac == NO_MAC => snapshot.device_name(uplink),
+        veth => {
+            let device = snapshot.device_name(veth);
             format!("{device} to {}", ShowMac(direction.entrance.mac))
         }
     };

@@ -2,7 +2,7 @@
 
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +10,7 @@ use underpass_common::addr::NO_MAC;
 use underpass_common::peer::{PeerState, Refusal};
 use underpass_common::route::Route;
 use underpass_common::settings::{MAX_POD_CIDRS, Settings};
+use underpass_common::xdp::MAX_UPLINKS;
 
 use super::overlap::overlap;
 use super::parse::node_address;
@@ -21,9 +22,11 @@ use crate::world::{LinkKind, World};
 
 pub(crate) fn run(input: &[u8]) {
     let mut bytes = Bytes::new(input);
-    let config = world::config(&mut bytes);
-    let world = world::world(&mut bytes);
+    let mut config = world::config(&mut bytes);
+    let mut world = world::world(&mut bytes);
     let actual = world::actual(&mut bytes);
+    // Last, so that the seeds go on meaning what they meant.
+    world::extra_uplinks(&mut bytes, &mut config, &mut world);
     let planned = plan(&config, &world).expect("the nodes have been read");
     takes_no_harm(&config, &world, &planned);
     tells_it_in_lines(&planned);
@@ -64,8 +67,8 @@ fn takes_no_harm(config: &Config, world: &World, plan: &Plan) {
         );
     }
     for (prefix, route) in plan.routes.iter().filter(|(_, route)| !route.is_kernels()) {
-        let uplink = plan.uplink.as_ref().expect("a route has a way out");
-        assert_eq!(route.ifindex, uplink.ifindex, "{prefix}");
+        let uplink = plan.uplink(route.ifindex);
+        let uplink = uplink.expect("a route has a way out");
         assert_eq!(route.own_mac, uplink.mac, "{prefix}");
         let mac = route.peer_mac;
         assert!(
@@ -76,12 +79,15 @@ fn takes_no_harm(config: &Config, world: &World, plan: &Plan) {
     for (ifindex, pod) in &plan.pods {
         let link = &world.kernel.links[ifindex];
         assert!(matches!(link.kind, LinkKind::Veth(_)), "{link:?}");
-        assert_ne!(
-            Some(*ifindex),
-            plan.uplink.as_ref().map(|uplink| uplink.ifindex)
-        );
+        assert_eq!(plan.uplink(*ifindex), None, "a pod is no uplink");
         assert_eq!(pod.ifindex, *ifindex);
     }
+    let mut known = BTreeSet::new();
+    for uplink in &plan.uplinks {
+        assert!(known.insert(uplink.ifindex), "{uplink:?} is there twice");
+    }
+    assert!(known.is_superset(&plan.xdp) && known.is_superset(&plan.xdp_uplinks));
+    assert!(known.len() <= MAX_UPLINKS);
     for v4 in [true, false] {
         let own = plan.own_pod_cidrs.iter();
         assert!(own.filter(|own| own.addr().is_ipv4() == v4).count() <= MAX_POD_CIDRS);
@@ -117,6 +123,7 @@ fn does_not_depend_on_order(config: &Config, mut world: World, planned: &Plan) {
     assert_eq!(turned.neighbours, planned.neighbours);
     assert_eq!(turned.own_pod_cidrs, planned.own_pod_cidrs);
     assert_eq!(turned.pods, planned.pods);
+    assert_eq!(turned.uplinks, planned.uplinks);
     // Of several Nodes with one name any may stand for all: they are refused.
     let states = |plan: &Plan| -> Vec<_> {
         let peers = plan.peers.iter();

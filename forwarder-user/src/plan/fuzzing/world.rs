@@ -90,6 +90,24 @@ pub(super) fn config(bytes: &mut Bytes<'_>) -> Config {
     }
 }
 
+/// None, one on a segment of its own, or names of what may be there or not.
+pub(super) fn extra_uplinks(bytes: &mut Bytes<'_>, config: &mut Config, world: &mut World) {
+    if bytes.flag() {
+        fixtures::add_segment(world);
+    }
+    for _ in 0..bytes.up_to(20) {
+        let name = match bytes.up_to(3) {
+            0 | 1 => "eth1".to_owned(),
+            2 => format!("if{}", ifindex(bytes)),
+            _ => bytes.text(15),
+        };
+        config.extra_uplinks.push(name);
+    }
+    for _ in 0..bytes.up_to(3) {
+        world.kernel.xdp_targets.insert(ifindex(bytes));
+    }
+}
+
 pub(super) fn world(bytes: &mut Bytes<'_>) -> World {
     let mut world = fixtures::world(bytes.up_to(4));
     if bytes.flag() {
@@ -325,6 +343,9 @@ pub(super) fn actual(bytes: &mut Bytes<'_>) -> Actual {
         if !there.contains(&next_hop) {
             there.push(next_hop);
         }
+    }
+    for _ in 0..bytes.up_to(3) {
+        actual.xdp_uplinks.insert(ifindex(bytes));
     }
     actual
 }

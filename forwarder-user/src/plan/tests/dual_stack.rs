@@ -13,6 +13,7 @@ fn way_to_v6(n: u8) -> Route {
 fn family(mac: Mac, state: PeerState) -> Option<PeerFamilyPlan> {
     Some(PeerFamilyPlan {
         mac,
+        uplink: ETH0,
         state,
         refusal: Refusal::None,
     })
@@ -54,7 +55,7 @@ fn nodes_of_ipv6_alone_are_carried() {
     let plan = planned(&config(), &world);
     assert_eq!(texts(&plan), [""; 0]);
     let why = "by the InternalIP, which is an IPv6 one";
-    assert_eq!(plan.uplink.as_ref().unwrap().ifindex, ETH0, "{why}");
+    assert_eq!(plan.main_uplink().unwrap().ifindex, ETH0, "{why}");
     assert_eq!(plan.own_pod_cidrs, [net("fd00:244:1::/64")]);
     assert_eq!(
         plan.routes,
@@ -77,7 +78,7 @@ fn without_an_address_to_go_by_the_ipv6_default_route_decides() {
     let mut world = dual_stack(2);
     without_ipv4(&mut world);
     world.nodes.as_mut().unwrap()[0].internal_ips.clear();
-    let uplink = |world: &World| planned(&config(), world).uplink;
+    let uplink = |world: &World| planned(&config(), world).main_uplink().cloned();
     assert_eq!(uplink(&world), None);
     let router = "fe80::1";
     world.kernel.routes.push(via("::/0", router, ETH0));
@@ -159,6 +160,7 @@ fn a_pod_cidr_without_an_address_beside_it_keeps_the_other_family_going() {
     );
     let refused = PeerFamilyPlan {
         mac: [0; 6],
+        uplink: 0,
         state: PeerState::Refused,
         refusal: Refusal::NoAddress,
     };

@@ -4,6 +4,7 @@ mod mtu;
 mod own_node;
 mod peers;
 mod pods;
+mod transit;
 mod uplink;
 
 use proptest::prelude::*;
@@ -62,7 +63,9 @@ fn nothing_is_planned_before_the_nodes_have_been_read() {
 fn a_healthy_cluster_is_carried_whole() {
     let plan = planned(&config(), &world(3));
     assert_eq!(texts(&plan), [""; 0]);
-    assert_eq!(plan.uplink.as_ref().unwrap().name, "eth0");
+    assert_eq!(plan.main_uplink().unwrap().name, "eth0");
+    assert_eq!(plan.uplinks.len(), 1);
+    assert!(!plan.transit);
     assert_eq!(
         plan.routes,
         BTreeMap::from([
@@ -133,8 +136,8 @@ proptest! {
                 prop_assert!(!own.contains(prefix) && !prefix.contains(own));
             }
             if !route.is_kernels() {
-                let uplink = plan.uplink.as_ref().unwrap();
-                prop_assert_eq!((route.ifindex, route.own_mac), (uplink.ifindex, uplink.mac));
+                let uplink = plan.uplink(route.ifindex).unwrap();
+                prop_assert_eq!(route.own_mac, uplink.mac);
                 prop_assert_eq!(route.peer_mac[0] & 1, 0);
                 prop_assert_ne!(route.peer_mac, uplink.mac);
             }
@@ -145,7 +148,7 @@ proptest! {
             prop_assert!(!others && config.routes == crate::config::RoutesMode::Manage);
         }
         for &(ifindex, address) in &plan.neighbours {
-            prop_assert_eq!(ifindex, plan.uplink.as_ref().unwrap().ifindex);
+            prop_assert!(plan.uplink(ifindex).is_some());
             prop_assert!(!address.is_multicast() && !address.is_loopback());
         }
         for peer in plan.peers.values() {
@@ -155,6 +158,18 @@ proptest! {
             prop_assert!(worst.is_none_or(|worst| worst == peer.state));
             prop_assert_eq!(peer.state == PeerState::Refused, peer.refusal != Refusal::None);
             prop_assert_eq!(peer.state == PeerState::Ready, peer.detail.is_none());
+        }
+        for peer in plan.peers.values() {
+            for family in [peer.v4, peer.v6].into_iter().flatten() {
+                let is_placed = plan.uplink(family.uplink).is_some();
+                prop_assert_eq!(is_placed, family.uplink != 0);
+                let is_ready = family.state == PeerState::Ready;
+                prop_assert!(is_placed || !is_ready);
+            }
+        }
+        for ifindex in &plan.xdp_uplinks {
+            prop_assert!(plan.transit && world.kernel.xdp_targets.contains(ifindex));
+            prop_assert!(world.kernel.onlookers[ifindex].egress.is_empty());
         }
         let mut sorted = plan.problems.clone();
         sorted.sort();

@@ -65,7 +65,11 @@ fn our_own_address_may_be_missing() {
     let plan = planned(&config(), &world);
     assert_eq!(texts(&plan), [""; 0]);
     assert_eq!(plan.own_pod_cidrs.len(), 1);
-    assert_eq!(plan.uplink.unwrap().name, "eth0", "by the default route");
+    assert_eq!(
+        plan.main_uplink().unwrap().name,
+        "eth0",
+        "by the default route"
+    );
 }
 
 #[test]

@@ -135,6 +135,6 @@ fn an_uplink_that_is_a_veth_is_no_pod() {
     eth0.name = "eth0".to_owned();
     world.kernel.links.insert(ETH0, eth0);
     let plan = planned(&config(), &world);
-    assert_eq!(plan.uplink.unwrap().ifindex, ETH0);
+    assert_eq!(plan.main_uplink().unwrap().ifindex, ETH0);
     assert!(!plan.pods.contains_key(&ETH0));
 }

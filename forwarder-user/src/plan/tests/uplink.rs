@@ -1,4 +1,5 @@
 use super::*;
+use crate::world::kernel::Onlookers;
 
 #[test]
 fn the_uplink_is_found_as_asked() {
@@ -55,11 +56,11 @@ fn the_uplink_is_found_as_asked() {
         let plan = planned(&config, &world);
         match wanted {
             Ok(name) => {
-                assert_eq!(plan.uplink.unwrap().name, name, "{choice:?}");
+                assert_eq!(plan.main_uplink().unwrap().name, name, "{choice:?}");
                 assert_eq!(plan.problems, [], "{choice:?}");
             }
             Err(text) => {
-                assert_eq!(plan.uplink, None, "{choice:?}");
+                assert_eq!(plan.uplinks, [], "{choice:?}");
                 assert!(texts(&plan)[0].starts_with(text), "{:?}", plan.problems);
                 assert!(plan.routes.is_empty() && plan.neighbours.is_empty());
                 let detail = "node node-2: there is no uplink".to_owned();
@@ -85,7 +86,7 @@ fn a_pattern_prefers_what_is_up() {
         uplink: UplinkChoice::Pattern(regex::Regex::new("^eth").unwrap()),
         ..config()
     };
-    assert_eq!(planned(&config, &world).uplink.unwrap().name, "eth1");
+    assert_eq!(planned(&config, &world).main_uplink().unwrap().name, "eth1");
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
     let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
     eth0.ingress_filters.push("matchall".to_owned());
     let plan = planned(&config(), &world);
-    assert_eq!((plan.uplink.as_ref(), plan.routes.len()), (None, 0));
+    assert_eq!((plan.uplinks.len(), plan.routes.len()), (0, 0));
     let text = "the uplink eth0 (it holds this node's InternalIP 10.0.0.1) has filters on what \
                 comes in (matchall) which may limit or redirect it";
     assert!(texts(&plan)[0].starts_with(text), "{:?}", texts(&plan));
@@ -109,10 +110,13 @@ fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
 fn without_an_address_to_go_by_the_default_route_decides() {
     let mut world = world(2);
     world.nodes.as_mut().unwrap()[0].internal_ips = vec!["192.0.2.1".to_owned()];
-    assert_eq!(planned(&config(), &world).uplink.unwrap().name, "eth0");
+    assert_eq!(
+        planned(&config(), &world).main_uplink().unwrap().name,
+        "eth0"
+    );
     remove_route(&mut world, "0.0.0.0/0");
     let plan = planned(&config(), &world);
-    assert_eq!(plan.uplink, None);
+    assert_eq!(plan.uplinks, []);
     assert!(texts(&plan)[0].starts_with(
         "no uplink: no interface with this node's InternalIP 192.0.2.1 or a default route; there are: lo"
     ));
@@ -125,10 +129,14 @@ fn xdp_hides_nothing_from_the_programs_of_others() {
         ..config()
     };
     let mut world = world(2);
-    world.kernel.onlookers = vec!["guard".to_owned(), "meter".to_owned()];
+    let others = Onlookers {
+        ingress: vec!["guard".to_owned(), "meter".to_owned()],
+        egress: Vec::new(),
+    };
+    world.kernel.onlookers.insert(ETH0, others);
     let planned = plan(&by_xdp, &world).unwrap();
-    assert!(!planned.xdp && planned.uplink.is_some());
-    let why = planned.no_xdp.unwrap();
+    assert!(planned.xdp.is_empty() && planned.main_uplink().is_some());
+    let why = &planned.no_xdp[&ETH0];
     assert!(
         why.contains("by eth0 (guard, meter) would not see"),
         "{why}"
@@ -143,21 +151,23 @@ fn xdp_is_kept_off_an_uplink_that_carries_vlans() {
     };
     let mut world = world(2);
     let planned = plan(&by_xdp, &world).unwrap();
-    assert!(planned.xdp && planned.no_xdp.is_none());
-    assert!(!plan(&config(), &world).unwrap().xdp, "nobody has asked");
+    assert_eq!(planned.xdp, BTreeSet::from([ETH0]));
+    assert!(planned.no_xdp.is_empty());
+    let unasked = plan(&config(), &world).unwrap();
+    assert!(unasked.xdp.is_empty(), "nobody has asked");
 
     for (parent, is_fit) in [(CNI0, true), (ETH0, false)] {
         let vlan = link(30, "eth0.5", LinkKind::Vlan(parent), None);
         world.kernel.links.insert(30, vlan);
         let planned = plan(&by_xdp, &world).unwrap();
-        assert_eq!(planned.xdp, is_fit);
-        let why = planned.no_xdp.unwrap_or_default();
+        assert_eq!(planned.xdp.contains(&ETH0), is_fit);
+        let why = planned.no_xdp.get(&ETH0).cloned().unwrap_or_default();
         assert_eq!(why.is_empty(), is_fit, "{why}");
         assert!(
             is_fit || why.contains("eth0 carries VLANs (eth0.5)"),
             "{why}"
         );
-        assert!(planned.uplink.is_some(), "TC goes on");
-        assert_eq!(plan(&config(), &world).unwrap().no_xdp, None);
+        assert!(planned.main_uplink().is_some(), "TC goes on");
+        assert!(plan(&config(), &world).unwrap().no_xdp.is_empty());
     }
 }

@@ -43,6 +43,7 @@ fn fit() -> Facts {
         network: Network {
             uplink: Ok(port("eth0")),
             uplink_is_wanted: true,
+            extra_uplinks: Vec::new(),
             pods: vec![port("veth1"), port("veth2")],
             peers: Peers {
                 source: Some("nodes file nodes.yaml".into()),

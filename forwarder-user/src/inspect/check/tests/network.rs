@@ -3,8 +3,8 @@
 use underpass_common::verdict::Hook;
 
 use super::Outcome::{Fail, Pass, Warn};
-use super::{foreign, judge, no};
-use crate::inspect::check::facts::{Offloads, Peers, Standing};
+use super::{foreign, judge, no, port};
+use crate::inspect::check::facts::{Facts, Offloads, Peers, Port, Standing};
 
 #[test]
 fn uplink_and_pods() {
@@ -82,6 +82,57 @@ fn uplink_and_pods() {
             "offloads of pods",
             Pass,
             "",
+        ),
+    ]);
+}
+
+#[test]
+fn each_uplink_is_looked_at() {
+    fn with_eth1(facts: &mut Facts, change: fn(&mut Port)) {
+        let mut eth1 = port("eth1");
+        change(&mut eth1);
+        facts
+            .network
+            .extra_uplinks
+            .push(("eth1".to_owned(), Ok(eth1)));
+    }
+    judge(&[
+        (|it| with_eth1(it, |_| {}), "uplink eth1", Pass, "MTU 1500"),
+        (
+            |it| {
+                let why = Err(no("the uplink eth1 (chosen by --extra-iface) is down"));
+                it.network.extra_uplinks.push((no("eth1"), why));
+            },
+            "uplink eth1",
+            Warn,
+            "is down",
+        ),
+        (
+            |it| with_eth1(it, |eth1| eth1.mtu = 1400),
+            "MTU",
+            Warn,
+            "veth1, veth2 send more than eth1's 1400",
+        ),
+        (
+            |it| with_eth1(it, |eth1| eth1.limits = vec!["htb".into()]),
+            "queueing",
+            Pass,
+            "htb on eth1",
+        ),
+        (
+            |it| with_eth1(it, |eth1| eth1.offloads.gro = Some(false)),
+            "offloads of the uplink",
+            Warn,
+            "off: gro (on eth1)",
+        ),
+        (
+            |it| {
+                it.network.uplink = Err(no("no uplink"));
+                with_eth1(it, |_| {});
+            },
+            "MTU",
+            Pass,
+            "the uplink's 1500",
         ),
     ]);
 }

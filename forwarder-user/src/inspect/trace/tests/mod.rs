@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod questions;
+mod transit;
 mod walks;
 
 use std::collections::BTreeMap;
@@ -186,6 +187,7 @@ fn snapshot(way: Way) -> Snapshot {
         node: "node1".into(),
         settings: settings(),
         uplink: UPLINK,
+        uplinks: vec![UPLINK],
         attached: [
             (Hook::FromPod, VETH),
             (Hook::ToPod, VETH),
@@ -201,7 +203,7 @@ fn snapshot(way: Way) -> Snapshot {
         links: links(),
         veth_by_mac: None,
         kernel: match way {
-            Way::Out => by_uplink(PEER),
+            Way::Out | Way::Transit => by_uplink(PEER),
             Way::In => by_bridge(Some(POD_MAC)),
         },
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cli::{Output, PinArgs, ReadArgs};
 
-fn args(to: &str, from: Option<&str>) -> TraceArgs {
+pub(super) fn args(to: &str, from: Option<&str>) -> TraceArgs {
     TraceArgs {
         read: ReadArgs {
             pins: PinArgs {
