@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use underpass_bench::lab::Family;
-use underpass_bench::lab::names;
+use underpass_bench::lab::{Segment, names};
 use underpass_common::addr::Mac;
 
 /// Where frames are put in and caught.
@@ -18,17 +18,28 @@ pub enum Place {
     RoutedPod,
     /// The far end of the node's uplink.
     Wire,
+    /// The far end of the node's second uplink, which leads to node4's segment.
+    OtherWire,
 }
 
 impl Place {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Pod1,
         Self::Pod2,
         Self::SmallPod,
         Self::RoutedPod,
         Self::Wire,
+        Self::OtherWire,
     ];
     pub const PODS: [Self; 4] = [Self::Pod1, Self::Pod2, Self::SmallPod, Self::RoutedPod];
+    /// Where somebody is who talks to the other nodes' pods: pods, and one of node4's behind its segment.
+    pub const NEAR: [Self; 5] = [
+        Self::Pod1,
+        Self::Pod2,
+        Self::SmallPod,
+        Self::RoutedPod,
+        Self::OtherWire,
+    ];
 
     pub fn index(self) -> usize {
         self as usize
@@ -41,34 +52,38 @@ impl Place {
             Self::SmallPod => "pod3",
             Self::RoutedPod => "pod4",
             Self::Wire => "wire",
+            Self::OtherWire => "wire2",
         }
     }
 
-    /// The pod's number in the lab; the wire has none.
+    /// The pod's number in the lab; the wires have none.
     pub fn pod_number(self) -> Option<usize> {
-        (self != Self::Wire).then_some(self.index() + 1)
+        let is_wire = self == Self::Wire || self == Self::OtherWire;
+        (!is_wire).then_some(self.index() + 1)
     }
 
     /// MTU of a pod's veth; of the wire's far end, which takes whatever is put in.
     pub fn mtu(self) -> u16 {
         match self {
             Self::SmallPod | Self::RoutedPod => SMALL_MTU,
-            Self::Pod1 | Self::Pod2 | Self::Wire => POD_MTU,
+            Self::Pod1 | Self::Pod2 | Self::Wire | Self::OtherWire => POD_MTU,
         }
     }
 
-    /// The pod's address; on the wire that of node2.
+    /// The pod's address; on the wire that of node2, on the other that of a pod of node4's.
     pub fn address(self, family: Family) -> IpAddr {
         match self.pod_number() {
             Some(pod) => names::pod_address(family, 1, pod),
+            None if self == Self::OtherWire => remote(family, 4, 11),
             None => names::node_address(family, 2),
         }
     }
 
-    /// The MAC of what is there; on the wire that of node2.
+    /// The MAC of what is there; on the wires that of node2 and of node4.
     pub fn mac(self) -> Mac {
         match self.pod_number() {
             Some(pod) => names::pod_mac(1, pod),
+            None if self == Self::OtherWire => names::node_mac(4),
             None => names::node_mac(2),
         }
     }
@@ -77,6 +92,7 @@ impl Place {
     pub fn gateway_mac(self) -> Mac {
         match self {
             Self::Wire => names::node_mac(1),
+            Self::OtherWire => names::second_mac(1),
             Self::RoutedPod => names::pod_veth_mac(1, 4),
             _ => names::gateway_mac(1),
         }
@@ -87,6 +103,8 @@ impl Place {
 pub const POD_MTU: u16 = 9000;
 /// MTU of the uplink.
 pub const UPLINK_MTU: u16 = 1500;
+/// MTU of the second uplink.
+pub const SECOND_MTU: u16 = 1450;
 /// MTU of pods 3 and 4.
 pub const SMALL_MTU: u16 = 1300;
 
@@ -97,17 +115,22 @@ pub const STRANGER_MAC: Mac = [0x02, 0x66, 1, 2, 3, 4];
 
 /// The node's own addresses: whatever carries one of them as its source is made by the node's kernel,
 /// which forwards nothing from them.
-pub fn node_addresses(family: Family) -> [IpAddr; 2] {
-    [names::node_address(family, 1), names::gateway(family, 1)]
+pub fn node_addresses(family: Family) -> [IpAddr; 3] {
+    [
+        names::node_address(family, 1),
+        names::gateway(family, 1),
+        names::node_address_on(Segment::Second, family, 1),
+    ]
 }
 
 /// Pods of other nodes, whom the trie knows.
-pub fn remote_pods(family: Family) -> [IpAddr; 4] {
+pub fn remote_pods(family: Family) -> [IpAddr; 5] {
     let pods = [
         (2, SOMETIMES_BLACKHOLED),
         (2, RULED),
         (3, 11),
         (3, REROUTED),
+        (4, 12),
     ];
     pods.map(|(node, host)| remote(family, node, host))
 }

@@ -10,15 +10,18 @@ pub struct Climate {
     /// The uplink is a bridge, and the interface that leads to the wire its port, as hosts of virtual
     /// machines have it.
     pub is_bridged: bool,
+    /// The agent knows of the second uplink. Elsewhere what goes by it is the kernel's.
+    pub has_transit: bool,
 }
 
 impl Climate {
     /// All combinations in their turn.
-    pub fn of_seed(seed: u64) -> Self {
+    pub fn of_seed(seed: u64, has_transit: bool) -> Self {
         Self {
             rp_filter: (seed % 3) as u8,
             is_watched: seed / 3 % 2 == 1,
             is_bridged: seed / 6 % 2 == 1,
+            has_transit,
         }
     }
 }

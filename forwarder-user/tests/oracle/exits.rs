@@ -53,12 +53,12 @@ impl Exits {
             .into_iter()
             .map(|place| match place.pod_number() {
                 Some(pod) => Port::open(lab.pod(1, pod), lab.pod(1, pod).interface()),
-                None => Port::open(lab.switch(), lab.node(1).name()),
+                None => Port::open(lab.switch(), &wire_port(lab, place)),
             });
         let node = lab.node(1);
         let interfaces = node.pods().iter().map(|pod| pod.node_veth());
         let watchers = interfaces
-            .chain([node.uplink()])
+            .chain(node.uplinks().map(|uplink| uplink.interface()))
             .filter(|_| climate.is_watched)
             .map(|interface| Port::open(node, interface));
         Ok(Self {
@@ -157,6 +157,13 @@ impl Exits {
     }
 }
 
+/// The far end of one of the node's uplinks.
+pub fn wire_port(lab: &Lab, place: Place) -> String {
+    let mut uplinks = lab.node(1).uplinks();
+    let uplink = uplinks.nth(usize::from(place == Place::OtherWire));
+    uplink.expect("the node has two").switch_port()
+}
+
 /// Which ports have something.
 fn poll(ports: &[Port], milliseconds: i32) -> Result<[bool; Place::ALL.len()]> {
     let mut polled = [libc::pollfd {
@@ -190,7 +197,7 @@ fn sentinels(number: u64) -> Vec<(Place, Vec<u8>)> {
     };
     let [far, _] = outside(family);
     let mut all = vec![between(Place::Pod1, Place::Pod1.address(family), far)];
-    all.extend(Place::PODS.map(|pod| between(Place::Wire, far, pod.address(family))));
+    all.extend(Place::NEAR.map(|near| between(Place::Wire, far, near.address(family))));
     all
 }
 

@@ -69,7 +69,7 @@ impl Flows {
 
 impl Flow {
     fn random(family: Family, dice: &mut Dice) -> Self {
-        let pod = dice.pick(&Place::PODS);
+        let pod = dice.pick(&Place::NEAR);
         let protocol = match dice.below(8) {
             0..=2 => Protocol::Tcp,
             3..=5 => Protocol::Udp,
@@ -87,6 +87,11 @@ impl Flow {
         }
     }
 
+    /// True where it goes from one wire to the other.
+    pub fn is_in_transit(&self) -> bool {
+        self.pod == Place::OtherWire && matches!(node_of(self.remote), Some(2 | 3))
+    }
+
     fn family(&self) -> Family {
         Family::of(self.remote)
     }
@@ -95,6 +100,7 @@ impl Flow {
     pub fn entrance(&self, direction: Direction) -> Place {
         match direction {
             Direction::FromPod => self.pod,
+            Direction::ToPod if node_of(self.remote) == Some(4) => Place::OtherWire,
             Direction::ToPod => Place::Wire,
         }
     }
@@ -171,10 +177,16 @@ fn far_end(family: Family, dice: &mut Dice) -> IpAddr {
 
 /// The station that packets from there come from.
 fn peer_mac(address: IpAddr) -> Mac {
-    let node = match address {
-        IpAddr::V4(v4) if v4.octets()[..2] == [10, 244] => v4.octets()[2],
-        IpAddr::V6(v6) if v6.segments()[..3] == [0xfd00, 0x10, 0x244] => v6.segments()[3] as u8,
-        _ => return ROUTER_MAC,
-    };
-    names::node_mac(node.into())
+    node_of(address).map_or(ROUTER_MAC, names::node_mac)
+}
+
+/// The node whose podCIDR holds an address.
+fn node_of(address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(v4) if v4.octets()[..2] == [10, 244] => Some(v4.octets()[2].into()),
+        IpAddr::V6(v6) if v6.segments()[..3] == [0xfd00, 0x10, 0x244] => {
+            Some(usize::from(v6.segments()[3] as u8))
+        }
+        _ => None,
+    }
 }

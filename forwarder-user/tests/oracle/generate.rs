@@ -36,6 +36,29 @@ impl Generator {
             .collect()
     }
 
+    /// Nothing but faultless packets that go from one wire to the other.
+    pub fn in_transit(&mut self, family: Family, len: usize) -> Vec<Injection> {
+        let Self { dice, flows } = self;
+        let mut packets = Vec::new();
+        while packets.len() < len {
+            let flow = flows[family as usize].pick(dice);
+            if !flow.is_in_transit() {
+                continue;
+            }
+            let direction = dice.pick(&[Direction::FromPod, Direction::ToPod]);
+            let mut packet = flow.packet(direction, dice);
+            packet.payload = payload(dice);
+            let bytes = packet.bytes();
+            packets.push(Injection {
+                place: flow.entrance(direction),
+                offload: Offload::default(),
+                bytes,
+                what: vec!["in transit"],
+            });
+        }
+        packets
+    }
+
     fn injection(&mut self, family: Family) -> Injection {
         let dice = &mut self.dice;
         let flow = self.flows[family as usize].pick(dice);
@@ -153,10 +176,10 @@ fn icmp_error(family: Family, flow: &Flow, dice: &mut Dice) -> Injection {
         3 => mutate::address(family, dice),
         _ => quoted.dst,
     };
-    let place = match direction {
-        Direction::FromPod => Place::Wire,
-        Direction::ToPod => flow.entrance(Direction::FromPod),
-    };
+    let place = flow.entrance(match direction {
+        Direction::FromPod => Direction::ToPod,
+        Direction::ToPod => Direction::FromPod,
+    });
     let mut packet = Packet::new(
         [place.gateway_mac(), place.mac()],
         [router, quoted.src],
@@ -244,7 +267,12 @@ fn dice_limit(gso_size: u16) -> usize {
 
 /// ARP, or neighbour discovery, from who is known: whoever is not would become a neighbour.
 fn neighbour_message(family: Family, place: Place, dice: &mut Dice) -> Injection {
-    let node = node_addresses(family)[usize::from(place != Place::Wire)];
+    let [on_wire, to_pods, on_other_wire] = node_addresses(family);
+    let node = match place {
+        Place::Wire => on_wire,
+        Place::OtherWire => on_other_wire,
+        _ => to_pods,
+    };
     let own = place.address(family);
     let unknown = dice.pick(&Place::PODS).address(family);
     let target = dice.pick(&[node, node, unknown]);

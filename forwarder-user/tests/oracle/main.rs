@@ -9,9 +9,9 @@
 //!        |      |      |                  |
 //!        +---- cni0 ---+                  |        MTU 9000
 //!                    node1 ---------------+
-//!                     eth0                         MTU 1500
-//!                      |
-//!                    wire                          node2, node3, a router: MACs only
+//!                 eth0   eth1                      MTU 1500, 1450
+//!                  |       |
+//!                wire     wire2                    node2, node3, a router; node4: MACs only
 //! ```
 //!
 //! Pods and wire answer nothing; they are where frames are put in and caught. Whatever packets could

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn only_what_the_node_itself_sends_may_differ_in_its_identification() {
-        let [node, _] = node_addresses(Family::V4);
+        let [node, ..] = node_addresses(Family::V4);
         assert_eq!(error_from(node, 1), error_from(node, 2));
         let [router, _] = outside(Family::V4);
         assert_ne!(error_from(router, 1), error_from(router, 2));

@@ -140,16 +140,27 @@ impl Order {
 
 #[test]
 fn oracle() -> Result<()> {
-    if !root_or_skip("oracle") {
+    ask("oracle", false)
+}
+
+/// Of a node that routes between two segments.
+#[test]
+fn oracle_of_transit() -> Result<()> {
+    ask("oracle_of_transit", true)
+}
+
+fn ask(test: &str, has_transit: bool) -> Result<()> {
+    if !root_or_skip(test) {
         return Ok(());
     }
     let order = Order::of_environment()?;
-    println!("oracle: {}", order.command());
-    play(&order).with_context(|| format!("to repeat it: {}", order.command()))
+    println!("{test}: {}", order.command());
+    let climate = Climate::of_seed(order.seed, has_transit);
+    play(&order, climate).with_context(|| format!("to repeat it: {}", order.command()))
 }
 
-fn play(order: &Order) -> Result<()> {
-    let mut worlds = Worlds::build(Climate::of_seed(order.seed))?;
+fn play(order: &Order, climate: Climate) -> Result<()> {
+    let mut worlds = Worlds::build(climate)?;
     let mut verdicts = Verdicts::start(&worlds.maps)?;
     let mut generator = Generator::new(order.seed);
     let mut tally = Tally::default();
@@ -167,6 +178,7 @@ fn play(order: &Order) -> Result<()> {
         let batch = match theme {
             Theme::Everything => generator.batch(family, len),
             Theme::IcmpErrors => generator.icmp_errors(family, len),
+            Theme::Transit => generator.in_transit(family, len),
         };
         let [kernel, underpass] = worlds.play(&batch)?;
         if let Some(difference) = compare(&kernel, &underpass) {
@@ -180,8 +192,11 @@ fn play(order: &Order) -> Result<()> {
         tally.add(&batch, &kernel);
         let fast_before = verdicts.past(family).fast;
         verdicts.add(&worlds.maps, family)?;
-        if theme == Theme::IcmpErrors {
-            tally.fast_errors[family as usize] += verdicts.past(family).fast - fast_before;
+        let fast = verdicts.past(family).fast - fast_before;
+        match theme {
+            Theme::Everything => {}
+            Theme::IcmpErrors => tally.fast_errors[family as usize] += fast,
+            Theme::Transit => tally.fast_in_transit[family as usize] += fast,
         }
     }
     let seconds = start.elapsed().as_secs();
@@ -190,7 +205,7 @@ fn play(order: &Order) -> Result<()> {
     worlds.compare_counters(past)?;
     // A short run, to repeat something, need not meet everything.
     if played >= PACKETS {
-        prove(&verdicts, &tally)?;
+        prove(&verdicts, &tally, climate)?;
     }
     // Past libtest, which shows the output of failed tests only.
     writeln!(
@@ -208,12 +223,15 @@ enum Theme {
     Everything,
     /// Alone, so that it can be counted how many of them are fast.
     IcmpErrors,
+    /// From one wire to the other, likewise.
+    Transit,
 }
 
 /// One batch after the other, each of one family.
 fn themes() -> impl Iterator<Item = (Family, Theme)> {
     let of_family = |theme| Family::BOTH.map(|family| (family, theme));
     let mut round = [Theme::Everything; 10];
+    round[4] = Theme::Transit;
     round[9] = Theme::IcmpErrors;
     round.into_iter().cycle().flat_map(of_family)
 }
@@ -230,7 +248,7 @@ fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report:
 }
 
 /// A run in which nothing went fast, or some verdict never came, has not looked where it should.
-fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
+fn prove(verdicts: &Verdicts, tally: &Tally, climate: Climate) -> Result<()> {
     let mut missing = String::new();
     for family in Family::BOTH {
         for hook in [Hook::FromPod, Hook::FromWire] {
@@ -242,6 +260,10 @@ fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
         }
         if tally.fast_errors[family as usize] == 0 {
             let _ = writeln!(missing, "no {family} error about a confirmed flow was fast");
+        }
+        let in_transit = tally.fast_in_transit[family as usize];
+        if climate.has_transit != (in_transit > 0) {
+            let _ = writeln!(missing, "{in_transit} of {family} were fast in transit");
         }
     }
     for (hook, expected) in EXPECTED {
@@ -263,6 +285,8 @@ struct Tally {
     refused: u64,
     /// By family.
     fast_errors: [u64; 2],
+    /// Likewise.
+    fast_in_transit: [u64; 2],
 }
 
 impl Tally {
@@ -289,8 +313,8 @@ impl Tally {
         });
         let _ = write!(
             out,
-            " came out {}, refused by the socket {}, fast errors {:?}",
-            self.outcomes, self.refused, self.fast_errors
+            " came out {}, refused by the socket {}, fast errors {:?}, fast in transit {:?}",
+            self.outcomes, self.refused, self.fast_errors, self.fast_in_transit
         );
         out
     }

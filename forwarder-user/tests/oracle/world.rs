@@ -2,21 +2,22 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use underpass::datapath::{Maps, Pins};
-use underpass_bench::lab::{AgentOptions, AgentProcess, Host, names};
+use underpass_bench::lab::{AgentOptions, AgentProcess, Host, Segment, names};
 use underpass_bench::{Lab, wait_for};
 use underpass_common::addr::ShowMac;
 
 use super::cast::{
-    BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, RULED, UPLINK_MTU,
-    node_addresses, remote,
+    BLACKHOLED, Family, OVERRIDDEN, POD_MTU, PROHIBITED, Place, ROUTER_MAC, RULED, SECOND_MTU,
+    UPLINK_MTU, node_addresses, remote,
 };
 use super::climate::Climate;
-use super::exits::Exits;
+use super::exits::{Exits, wire_port};
 
 /// The routing table of a rule.
 const RULE_TABLE: u32 = 100;
@@ -28,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct World {
     pub lab: Lab,
     pub exits: Exits,
+    climate: Climate,
 }
 
 /// Collects lines; writing to a string cannot fail.
@@ -44,6 +46,7 @@ impl World {
         let lab = Lab::builder()
             .nodes(1)
             .pods(Place::PODS.len())
+            .second_segment(&[], 1)
             .no_routes()
             .underpass(env!("CARGO_BIN_EXE_underpass"))
             .build()?;
@@ -58,7 +61,11 @@ impl World {
         make_node(lab.node(1), climate)?;
         lab.write_nodes_text(&nodes_file())?;
         let exits = Exits::open(&lab, climate)?;
-        Ok(Self { lab, exits })
+        Ok(Self {
+            lab,
+            exits,
+            climate,
+        })
     }
 
     /// Starts an agent, and waits until it knows the way to both peers.
@@ -67,10 +74,16 @@ impl World {
     /// Where it does not get there.
     pub fn start_agent(&self) -> Result<(AgentProcess, Maps)> {
         let node = self.lab.node(1);
-        let mut agent = self.lab.start_agent(node, &AgentOptions::default())?;
+        let mut options = AgentOptions::default();
+        let mut peers = vec![2, 3];
+        if self.climate.has_transit {
+            options = options.args(["--extra-iface", names::SECOND_UPLINK]);
+            peers.push(4);
+        }
+        let mut agent = self.lab.start_agent(node, &options)?;
         agent.wait_ready(DEADLINE)?;
         let maps = Maps::open(&Pins::new(self.lab.bpffs(node)))?;
-        let wanted = |family| [2, 3].map(|node| remote(family, node, 11));
+        let wanted = |family| peers.iter().map(move |node| remote(family, *node, 11));
         wait_for(DEADLINE, "the agent knows the way to both peers", || {
             let routes = maps.routes()?;
             for address in Family::BOTH.into_iter().flat_map(wanted) {
@@ -100,7 +113,7 @@ impl World {
                 let link = links.iter().find(is_it);
                 link.is_some_and(|link| link["operstate"] == "UP")
             };
-            for name in [names::UPLINK, names::POD_BRIDGE] {
+            for name in [names::UPLINK, names::SECOND_UPLINK, names::POD_BRIDGE] {
                 ensure!(is_up(name), "{name} is not up: {shown}");
             }
             Ok(())
@@ -121,11 +134,14 @@ impl World {
     }
 }
 
-/// The far end of the uplink: on no bridge, and silent.
+/// The far ends of the uplinks: on no bridge, and silent.
 fn make_wire(lab: &Lab) -> Result<()> {
-    let port = lab.node(1).name();
-    lab.switch()
-        .ip(&format!("link set {port} nomaster mtu {POD_MTU}\n"))
+    for place in [Place::Wire, Place::OtherWire] {
+        let port = wire_port(lab, place);
+        let lines = format!("link set {port} nomaster mtu {POD_MTU}\n");
+        lab.switch().ip(&lines)?;
+    }
+    Ok(())
 }
 
 fn make_node(node: &Host, climate: Climate) -> Result<()> {
@@ -137,10 +153,12 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
     node.sysctl("net.ipv4.conf.all.rp_filter", &rp_filter)?;
     let mut out = String::new();
     let uplink = names::UPLINK;
+    let second = names::SECOND_UPLINK;
     let bridge = names::POD_BRIDGE;
     lines!(
         out,
         "link set {uplink} mtu {UPLINK_MTU}",
+        "link set {second} mtu {SECOND_MTU}",
         // No learning of stations, nor of groups.
         "link set {bridge} type bridge mcast_snooping 0",
     );
@@ -170,22 +188,24 @@ fn make_node(node: &Host, climate: Climate) -> Result<()> {
     }
     lines!(out, "link set {bridge} mtu {POD_MTU}");
     for (family, len) in [(Family::V4, 24), (Family::V6, 64)] {
-        let [wire, pods] = node_addresses(family);
+        let [wire, pods, other_wire] = node_addresses(family);
         if family == Family::V6 {
             lines!(
                 out,
                 "addr add {wire}/{len} dev {uplink} nodad",
                 "addr add {pods}/{len} dev {bridge} nodad",
+                "addr add {other_wire}/{len} dev {second} nodad",
             );
         }
-        for peer in [2, 3] {
-            let address = names::node_address(family, peer);
+        for peer in PEERS {
+            let address = node_address(family, peer);
             let mac = ShowMac(names::node_mac(peer));
             let cidr = names::pod_cidr(family, peer);
+            let device = if peer == 4 { second } else { uplink };
             lines!(
                 out,
-                "neigh replace {address} lladdr {mac} dev {uplink} nud permanent",
-                "route add {cidr} via {address} dev {uplink}",
+                "neigh replace {address} lladdr {mac} dev {device} nud permanent",
+                "route add {cidr} via {address} dev {device}",
             );
         }
         let router = names::outside_address(family);
@@ -306,7 +326,12 @@ fn still(node: &Host) -> Result<()> {
                 write_sysctl(&path, "", "0")?;
             }
         }
-        let routers = [names::UPLINK, names::POD_BRIDGE, "vethpod4"];
+        let routers = [
+            names::UPLINK,
+            names::SECOND_UPLINK,
+            names::POD_BRIDGE,
+            "vethpod4",
+        ];
         for device in routers {
             write_sysctl("ipv6/conf/DEVICE/disable_ipv6", device, "0")?;
         }
@@ -315,10 +340,11 @@ fn still(node: &Host) -> Result<()> {
 }
 
 /// What a node has, once its pods are there; and what sysctls know as devices.
-const DEVICES: [&str; 8] = [
+const DEVICES: [&str; 9] = [
     "all",
     "default",
     names::UPLINK,
+    names::SECOND_UPLINK,
     names::POD_BRIDGE,
     "vethpod1",
     "vethpod2",
@@ -332,11 +358,23 @@ fn write_sysctl(path: &str, device: &str, value: &str) -> Result<()> {
         .with_context(|| format!("cannot set net/{path} to {value}"))
 }
 
-/// Both peers, and this node.
+/// The other nodes; the last is on the segment of the second uplink.
+const PEERS: [usize; 3] = [2, 3, 4];
+
+/// The address of a node where it is.
+fn node_address(family: Family, node: usize) -> IpAddr {
+    let segment = match node {
+        4 => Segment::Second,
+        _ => Segment::First,
+    };
+    names::node_address_on(segment, family, node)
+}
+
+/// All peers, and this node.
 fn nodes_file() -> String {
     let mut out = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
-    for node in 1..=3 {
-        let [v4, v6] = Family::BOTH.map(|family| names::node_address(family, node));
+    for node in [1].into_iter().chain(PEERS) {
+        let [v4, v6] = Family::BOTH.map(|family| node_address(family, node));
         let [cidr_v4, cidr_v6] = Family::BOTH.map(|family| names::pod_cidr(family, node));
         lines!(
             out,
