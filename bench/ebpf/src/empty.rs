@@ -1,6 +1,10 @@
 //! What a program costs that does nothing: it is subtracted from what others cost.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::xdp_action::XDP_PASS,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 use crate::NEXT;
 
@@ -8,4 +12,10 @@ use crate::NEXT;
 #[classifier]
 pub fn empty(_: TcContext) -> i32 {
     NEXT
+}
+
+/// Likewise, in XDP.
+#[xdp(frags)]
+pub fn empty_xdp(_: XdpContext) -> u32 {
+    XDP_PASS
 }

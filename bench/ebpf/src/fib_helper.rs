@@ -1,25 +1,31 @@
-//! A stand-in for xdp-tools' xdp-forward, at TC: asks the kernel's FIB for each packet (`bpf_fib_lookup`), and redirects
-//! it past bridge and netfilter. It keeps nothing of a flow.
+//! A stand-in for xdp-tools' xdp-forward, at TC and in XDP: asks the kernel's FIB for each packet (`bpf_fib_lookup`), and
+//! redirects it past bridge and netfilter. It keeps nothing of a flow.
 //!
-//! What differs from xdp-forward: it stands at TC, for on veth XDP would first copy each packet; it takes IPv4 alone;
+//! What differs from xdp-forward: into pods and out of them it stands at TC, for on veth XDP would first copy each packet;
+//! it takes IPv4 alone;
 //! a train of segments (GSO) is asked for without a length, so that the kernel judges it by its device's MTU; and a
 //! pod behind a bridge is reached through the bridge device, since the FIB knows no ports.
 
-use core::mem::MaybeUninit;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
-    bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup},
+    bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup, xdp_action::XDP_PASS},
     btf_maps::{HashMap, PerCpuArray},
     helpers,
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use underpass_common::{
     checksum,
     flow::{PROTOCOL_TCP, PROTOCOL_UDP},
 };
 
-use crate::{NEXT, bytes::Bytes, frame::front, layout::Routed};
+use crate::{
+    NEXT,
+    bytes::Bytes,
+    frame::{front, xdp_front},
+    layout::Routed,
+};
 
 /// Devices that take part; see [`Routed`].
 #[btf_map(name = "routed")]
@@ -62,16 +68,40 @@ fn forward(ctx: &TcContext) -> Option<i32> {
     if protocol != IPV4 || is_tagged {
         return None;
     }
-    let frame = front::<FRONT>(ctx)?;
-    if !is_to_be_routed(&frame, ifindex) || !is_plain(&frame) {
+    route(ctx.skb.skb.cast(), &front(ctx)?, ifindex, gso_size != 0)
+}
+
+/// Ingress of an uplink, in XDP.
+#[xdp]
+pub fn fib_helper_xdp(ctx: XdpContext) -> u32 {
+    forward_xdp(&ctx).map_or(XDP_PASS, i32::cast_unsigned)
+}
+
+/// Likewise.
+#[inline(always)]
+fn forward_xdp(ctx: &XdpContext) -> Option<i32> {
+    let frame = xdp_front::<FRONT>(ctx)?;
+    // A tagged frame has another type.
+    if u32::from(frame.load_u16::<12>()) != IPV4 {
+        return None;
+    }
+    // SAFETY: the kernel passes a valid context.
+    let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
+    route(ctx.ctx.cast(), &frame, ifindex, false)
+}
+
+/// A packet's way out, if the FIB has one: then it is rewritten, and this is the program's answer.
+#[inline(always)]
+fn route(ctx: *mut c_void, frame: &Bytes<FRONT>, ifindex: u32, is_train: bool) -> Option<i32> {
+    if !is_to_be_routed(frame, ifindex) || !is_plain(frame) {
         return None;
     }
     let mut question = Question(MaybeUninit::uninit());
-    question.fill(&frame, ifindex, gso_size != 0);
+    question.fill(frame, ifindex, is_train);
     if !question.ask(ctx) {
         return None;
     }
-    question.rewrite(&frame);
+    question.rewrite(frame);
     if let Some(redirected) = REDIRECTED.get_ptr_mut(0) {
         // SAFETY: this CPU's own entry.
         unsafe { *redirected = (*redirected).wrapping_add(1) }
@@ -159,11 +189,11 @@ impl Question {
 
     /// Asks the FIB. False: no answer that a packet could be sent by.
     #[inline(always)]
-    fn ask(&mut self, ctx: &TcContext) -> bool {
+    fn ask(&mut self, ctx: *mut c_void) -> bool {
         let question = self.0.as_mut_ptr().cast();
         let size = size_of::<bpf_fib_lookup>() as i32;
         // SAFETY: a helper on our own context; the question is as long as is said.
-        let answer = unsafe { helpers::bpf_fib_lookup(ctx.skb.skb.cast(), question, size, 0) };
+        let answer = unsafe { helpers::bpf_fib_lookup(ctx, question, size, 0) };
         answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
     }
 

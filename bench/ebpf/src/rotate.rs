@@ -3,13 +3,13 @@
 
 use aya_ebpf::{
     btf_maps::{Array, ProgramArray},
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 
 use crate::{
     bytes::Bytes,
-    frame::front,
+    frame::{front, xdp_front},
     layout::{FRAME, NOT_CALLED, PreparedFrame, Turn},
 };
 
@@ -25,6 +25,10 @@ static TURN: Array<Turn, 1> = Array::new();
 #[btf_map(name = "under_test")]
 static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
 
+/// The program under test in XDP.
+#[btf_map(name = "under_test_xdp")]
+static UNDER_TEST_XDP: ProgramArray<1> = ProgramArray::new();
+
 /// Makes the packet the next frame, and calls the program under test.
 #[classifier]
 pub fn rotate(ctx: TcContext) -> i32 {
@@ -33,6 +37,23 @@ pub fn rotate(ctx: TcContext) -> i32 {
         unsafe { UNDER_TEST.tail_call(&ctx, 0) };
     }
     NOT_CALLED
+}
+
+/// Likewise, in XDP. Only a program that takes frames of several parts can call one that does.
+#[xdp(frags)]
+pub fn rotate_xdp(ctx: XdpContext) -> u32 {
+    if next_xdp(&ctx).is_some() {
+        // SAFETY: likewise.
+        unsafe { UNDER_TEST_XDP.tail_call(&ctx, 0) };
+    }
+    NOT_CALLED.cast_unsigned()
+}
+
+#[inline(always)]
+fn next_xdp(ctx: &XdpContext) -> Option<()> {
+    let prepared = FRAMES.get(take_turn()?)?;
+    write(xdp_front(ctx)?, prepared);
+    Some(())
 }
 
 #[inline(always)]

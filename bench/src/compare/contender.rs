@@ -41,11 +41,13 @@ pub enum Contender {
     UnderpassWhole,
     /// Underpass with `--ingress xdp` and `--offload always`, of packets in transit.
     UnderpassXdpAlways,
+    /// `fib-helper` in XDP, of packets in transit.
+    FibHelperXdp,
 }
 
 impl Contender {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Wire,
         Self::Node,
         Self::Routes,
@@ -61,6 +63,7 @@ impl Contender {
         Self::UnderpassXdp,
         Self::UnderpassWhole,
         Self::UnderpassXdpAlways,
+        Self::FibHelperXdp,
     ];
 
     /// The name on the command line and in the report.
@@ -79,6 +82,7 @@ impl Contender {
             Self::UnderpassXdp => "underpass-xdp",
             Self::UnderpassWhole => "underpass-whole",
             Self::UnderpassXdpAlways => "underpass-xdp-always",
+            Self::FibHelperXdp => "fib-helper-xdp",
             Self::FibHelper => "fib-helper",
             Self::HooksLimit => "hooks-limit",
         }
@@ -110,6 +114,7 @@ impl Contender {
             Self::UnderpassXdpAlways => {
                 "Underpass with --ingress xdp and --offload always, in transit, beside routes"
             }
+            Self::FibHelperXdp => "fib-helper in XDP, in transit, beside routes",
             Self::FibHelper => {
                 "a stand-in for xdp-forward: TC programs that ask the FIB for every packet, beside routes"
             }
@@ -125,7 +130,7 @@ impl Contender {
     /// sender and sink, which know no TCP.
     pub const fn runs(self, trial: Trial) -> bool {
         match trial.target {
-            Target::Peer => !matches!(self, Self::UnderpassXdpAlways),
+            Target::Peer => !matches!(self, Self::UnderpassXdpAlways | Self::FibHelperXdp),
             Target::Service => self.is_proxied() && !matches!(self, Self::UnderpassAlways),
             Target::Outside => self.is_proxied(),
             Target::Transit => match self {

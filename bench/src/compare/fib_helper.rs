@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, XdpMode};
 use aya::util::KernelVersion;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
@@ -15,6 +15,7 @@ use crate::Lab;
 use crate::lab::{Node, names};
 
 const PROGRAM: &str = "fib_helper";
+const XDP_PROGRAM: &str = "fib_helper_xdp";
 
 /// The kernel that brought TCX, by which a program goes away with its link.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
@@ -66,6 +67,19 @@ impl FibHelper {
         let nodes = nodes.iter().map(attach).collect::<Result<_>>()?;
         Ok(Self { nodes })
     }
+
+    /// Attaches the one of XDP to the uplinks of a node.
+    ///
+    /// # Errors
+    /// The kernel does not take the program, or there is one of XDP on an uplink.
+    pub fn attach_xdp(node: &Node) -> Result<Self> {
+        let attached = node.enter(|| OnNode::attach_xdp(node));
+        let attached =
+            attached.with_context(|| format!("cannot attach {XDP_PROGRAM} on {}", node.name()))?;
+        Ok(Self {
+            nodes: vec![attached],
+        })
+    }
 }
 
 impl Redirects for FibHelper {
@@ -102,6 +116,33 @@ impl OnNode {
     }
 }
 
+impl OnNode {
+    /// In the node's namespace.
+    fn attach_xdp(node: &Node) -> Result<Self> {
+        let mut ebpf = bpf::load(1)?;
+        let mut routed = HashMap::try_from(bpf::map(&mut ebpf, "routed")?)?;
+        let redirected = bpf::map(&mut ebpf, "redirected")?.try_into()?;
+        let program = bpf::load_xdp(&mut ebpf, XDP_PROGRAM)?;
+        for uplink in node.uplinks().map(|it| it.interface()) {
+            set_routed(&mut routed, uplink, mac(uplink)?)?;
+            program
+                .attach(uplink, XdpMode::Driver)
+                .with_context(|| format!("to {uplink}"))?;
+        }
+        Ok(Self {
+            _ebpf: ebpf,
+            redirected,
+        })
+    }
+}
+
+/// Has frames that come in by a device routed when they are sent to `mac`.
+fn set_routed(routed: &mut HashMap<MapData, u32, Routed>, device: &str, mac: Mac) -> Result<()> {
+    let ifindex = if_nametoindex(device).with_context(|| format!("there is no device {device}"))?;
+    routed.insert(ifindex, Routed { mac, _pad: [0; 2] }, 0)?;
+    Ok(())
+}
+
 /// Attaches the program to a device whose frames are to be routed when they are sent to `mac`.
 fn attach_to(
     program: &mut SchedClassifier,
@@ -109,8 +150,7 @@ fn attach_to(
     device: &str,
     mac: Mac,
 ) -> Result<()> {
-    let ifindex = if_nametoindex(device).with_context(|| format!("there is no device {device}"))?;
-    routed.insert(ifindex, Routed { mac, _pad: [0; 2] }, 0)?;
+    set_routed(routed, device, mac)?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::last());
     program
         .attach_with_options(device, TcAttachType::Ingress, order)

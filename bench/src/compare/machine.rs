@@ -45,9 +45,8 @@ pub(super) fn memory() -> u64 {
 
 /// What the tools call themselves, in one line each. A tool that is missing is not listed.
 pub(super) fn tools() -> BTreeMap<String, String> {
-    const ASKED: [(&str, &str); 6] = [
+    const ASKED: [(&str, &str); 5] = [
         ("iperf3", "--version"),
-        ("sockperf", "--version"),
         // It tells its version with its usage.
         ("wrk", "--version"),
         ("ip", "-V"),

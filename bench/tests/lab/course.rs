@@ -98,15 +98,15 @@ lab_test!(every_kind_of_traffic_yields_its_figures, {
     Ok(())
 });
 
-// All but sockperf, that is: Debian's doesn't know IPv6.
-lab_test!(iperf3_and_wrk_speak_both_families, {
-    if !tools_or_skip("iperf3_and_wrk_speak_both_families") {
+lab_test!(tools_speak_both_families, {
+    if !tools_or_skip("tools_speak_both_families") {
         return Ok(());
     }
     for_families(|family| {
         let lab = Lab::builder().families(family).build()?;
         for traffic in [
             Traffic::Streams(1),
+            Traffic::Requests,
             Traffic::Connections,
             Traffic::Paced(64),
         ] {

@@ -40,6 +40,7 @@ lab_test!(floods_go_through_the_router, {
         Contender::Routes,
         Contender::RoutesProxied,
         Contender::FibHelper,
+        Contender::FibHelperXdp,
     ] {
         let transit = raise(contender)?;
         transit.prove(&PACE)?;

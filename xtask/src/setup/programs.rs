@@ -56,10 +56,7 @@ const PROGRAMS: [Program; 12] = [
 ];
 
 /// What the comparisons run besides.
-const BENCH: [Program; 2] = [
-    of("sockperf", "measuring round trips", &[&["sockperf"]]),
-    of("wrk", "measuring connections", &[&["wrk"]]),
-];
+const BENCH: [Program; 1] = [of("wrk", "measuring connections", &[&["wrk"]])];
 
 /// What boots other kernels.
 const EMULATOR: [Program; 1] = [of(

@@ -14,6 +14,8 @@ pub(super) enum Flows {
     Outside,
     /// Of the node itself.
     OfHost,
+    /// Of pods of other nodes, in by the node's second uplink and out by its first; in the flow table, confirmed.
+    Transit,
 }
 
 /// What a packet carries in `tc_index`.
@@ -43,9 +45,15 @@ impl Case {
     /// What the program answers.
     pub fn answer(&self) -> i32 {
         match self.verdict {
+            Some(Verdict::Fast) if self.hook.is_xdp() => XDP_REDIRECT,
             Some(Verdict::Fast) => TC_ACT_REDIRECT,
             _ => TCX_NEXT,
         }
+    }
+
+    /// Whether the node carries packets in transit at all.
+    pub fn has_transit(&self) -> bool {
+        self.flows == Flows::Transit
     }
 
     const fn at(hook: Hook, name: &'static str, flows: Flows, verdict: Verdict) -> Self {
@@ -82,12 +90,14 @@ impl Case {
 const TC_ACT_REDIRECT: i32 = 7;
 /// include/uapi/linux/bpf.h
 const TCX_NEXT: i32 = -1;
+/// include/uapi/linux/bpf.h
+const XDP_REDIRECT: i32 = 4;
 
 /// All cases. `confirming` finds an entry that is confirmed already, and writes it anew: so it is for all packets that
 /// the kernel forwards after a flow's first, which has to make the entry.
-pub(super) const CASES: [Case; 12] = {
-    use Flows::{Known, New, OfHost, Outside};
-    use Hook::{FromPod, FromWire, ToPod, ToWire};
+pub(super) const CASES: [Case; 16] = {
+    use Flows::{Known, New, OfHost, Outside, Transit};
+    use Hook::{FromPod, FromWire, FromWireXdp, ToPod, ToWire};
     use Verdict::{Confirmed, Fast, NotPodTraffic, Unconfirmed, Unwitnessed};
     [
         Case::at(FromPod, "fast", Known, Fast),
@@ -104,6 +114,10 @@ pub(super) const CASES: [Case; 12] = {
         Case::at(ToWire, "unwitnessed", Outside, Unwitnessed),
         Case::at(ToWire, "host", OfHost, NotPodTraffic),
         Case::at(ToPod, "confirming", Known, Confirmed).with(Witness::Right),
+        Case::at(FromWire, "transit", Transit, Fast),
+        Case::at(FromWire, "transit, always", Transit, Fast).always(),
+        Case::at(FromWireXdp, "transit", Transit, Fast),
+        Case::at(FromWireXdp, "transit, always", Transit, Fast).always(),
     ]
 };
 

@@ -217,7 +217,7 @@ fn costs(routes: usize, rounds: &[Nanoseconds]) -> Vec<Cost> {
         routes,
         nanoseconds: rounds
             .iter()
-            .map(|round| round[&Candidate::Case(number)] - round[&Candidate::Empty])
+            .map(|round| round[&Candidate::Case(number)] - round[&Candidate::empty(case.hook)])
             .collect(),
     };
     CASES.iter().enumerate().map(cost).collect()
@@ -266,7 +266,8 @@ mod tests {
     fn the_empty_program_of_the_same_round_is_subtracted() {
         let round = |case: f64, empty: f64| {
             let cases = (0..CASES.len()).map(|number| (Candidate::Case(number), case));
-            cases.chain([(Candidate::Empty, empty)]).collect()
+            let empty = [Candidate::Empty, Candidate::EmptyXdp].map(|it| (it, empty));
+            cases.chain(empty).collect()
         };
         let costs = costs(10, &[round(70.0, 20.0), round(95.0, 35.0)]);
         assert_eq!(costs.len(), CASES.len());

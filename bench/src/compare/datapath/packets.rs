@@ -27,6 +27,12 @@ pub(super) struct Ends {
     pub uplink: u32,
     /// The node behind all routes.
     pub peer_mac: Mac,
+    /// The other uplink, by which packets in transit come in.
+    pub second_uplink: u32,
+    pub second_mac: Mac,
+    /// A node behind it, and a pod of that node's.
+    pub second_peer_mac: Mac,
+    pub second_pod: V4,
     /// A host that no route of the trie leads to.
     pub outside: V4,
     /// Of the agent's settings.
@@ -40,6 +46,14 @@ impl Ends {
             ifindex: self.veth,
             mac: self.gateway_mac,
             _pad: [0; 2],
+        }
+    }
+
+    /// Where packets in transit come in.
+    pub fn transit_entrance(&self) -> Entrance {
+        Entrance {
+            ifindex: self.second_uplink,
+            ..Entrance::WIRE
         }
     }
 
@@ -81,6 +95,7 @@ pub(super) fn tuple_from_pod(flows: Flows, number: usize, remote: V4, ends: &End
         Flows::New => (20_000, ends.pod, remote),
         Flows::Outside => (30_000, ends.pod, ends.outside),
         Flows::OfHost => (40_000, ends.node, remote),
+        Flows::Transit => (50_000, ends.second_pod, remote),
     };
     Tuple {
         src: pod,
@@ -99,6 +114,12 @@ pub(super) const MOST_FLOWS: usize = 8192;
 pub(super) fn prepare(case: &Case, number: usize, remote: V4, ends: &Ends) -> PreparedFrame {
     let from_pod = tuple_from_pod(case.flows, number, remote, ends);
     let (dst_mac, src_mac, tuple, entrance) = match case.hook {
+        _ if case.flows == Flows::Transit => (
+            ends.second_mac,
+            ends.second_peer_mac,
+            from_pod,
+            ends.transit_entrance(),
+        ),
         Hook::FromPod => (ends.gateway_mac, ends.pod_mac, from_pod, ends.entrance()),
         Hook::ToWire => (ends.peer_mac, ends.node_mac, from_pod, ends.entrance()),
         Hook::FromWire | Hook::FromWireXdp => (
@@ -194,6 +215,10 @@ mod tests {
         node_mac: [2, 0, 0, 0, 0, 3],
         uplink: 2,
         peer_mac: [2, 0, 0, 0, 0, 4],
+        second_uplink: 3,
+        second_mac: [2, 0, 0, 0, 0, 5],
+        second_peer_mac: [2, 0, 0, 0, 0, 6],
+        second_pod: [10, 244, 2, 11],
         outside: [192, 0, 2, 1],
         tag_seed: 9,
     };
@@ -219,7 +244,13 @@ mod tests {
 
     #[test]
     fn flows_differ_from_one_another_whatever_their_kind() {
-        let kinds = [Flows::Known, Flows::New, Flows::Outside, Flows::OfHost];
+        let kinds = [
+            Flows::Known,
+            Flows::New,
+            Flows::Outside,
+            Flows::OfHost,
+            Flows::Transit,
+        ];
         let of_kind = |kind| {
             (0..MOST_FLOWS).map(move |number| {
                 let tuple = tuple_from_pod(kind, number, [10, 1, 0, 1], &ENDS);
@@ -249,10 +280,20 @@ mod tests {
 
     #[test]
     fn a_frame_arrives_where_its_hook_is() {
-        let macs_and_pod = |hook| {
-            let of_hook = |case: &&Case| case.hook == hook && case.flows == Flows::Known;
+        let bytes_of = |flows, hook| {
+            let of_hook = |case: &&Case| case.hook == hook && case.flows == flows;
             let case = CASES.iter().find(of_hook).unwrap();
-            let bytes = bytes(&prepare(case, 0, [10, 1, 2, 3], &ENDS));
+            bytes(&prepare(case, 0, [10, 1, 2, 3], &ENDS))
+        };
+        for hook in [Hook::FromWire, Hook::FromWireXdp] {
+            let in_transit = bytes_of(Flows::Transit, hook);
+            assert_eq!(in_transit[..6], ENDS.second_mac);
+            assert_eq!(in_transit[6..12], ENDS.second_peer_mac);
+            assert_eq!(in_transit[26..30], ENDS.second_pod);
+            assert_eq!(in_transit[30..34], [10, 1, 2, 3]);
+        }
+        let macs_and_pod = |hook| {
+            let bytes = bytes_of(Flows::Known, hook);
             let [src, dst] = [26, 30].map(|at| bytes[at..at + 4] == ENDS.pod);
             assert!(src != dst);
             (bytes[..6].to_vec(), bytes[6..12].to_vec(), src)

@@ -1,12 +1,16 @@
 //! Runs the pinned programs, each on frames of its case in turn, by `BPF_PROG_TEST_RUN`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, ProgramArray};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use underpass_common::settings::Offload;
+use aya::programs::{
+    ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions,
+    TestRunResult, Xdp,
+};
+use aya_obj::programs::XdpAttachType;
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::cases::{CASES, Case};
@@ -26,14 +30,64 @@ const WORDS: usize = 48;
 pub(super) enum Candidate {
     /// By its number in [`CASES`].
     Case(usize),
+    /// At TC.
     Empty,
+    /// In XDP.
+    EmptyXdp,
 }
 
 impl Candidate {
-    /// All cases, and the empty program.
+    /// All cases, and the empty programs.
     pub fn all() -> Vec<Self> {
         let cases = (0..CASES.len()).map(Self::Case);
-        cases.chain([Self::Empty]).collect()
+        cases.chain([Self::Empty, Self::EmptyXdp]).collect()
+    }
+
+    /// The empty program that stands where this hook's does.
+    pub fn empty(hook: Hook) -> Self {
+        match hook.is_xdp() {
+            true => Self::EmptyXdp,
+            false => Self::Empty,
+        }
+    }
+
+    /// The number of the case whose frames it is run on: an empty program may have any of its kind.
+    fn case(self) -> Option<usize> {
+        let first = |is_xdp| CASES.iter().position(|case| case.hook.is_xdp() == is_xdp);
+        match self {
+            Self::Case(number) => Some(number),
+            Self::Empty => first(false),
+            Self::EmptyXdp => first(true),
+        }
+    }
+}
+
+/// A pinned program of the agent's.
+enum Pinned {
+    Tc(SchedClassifier),
+    Xdp(Xdp),
+}
+
+impl Pinned {
+    fn open(hook: Hook, path: &Path) -> Result<Self, ProgramError> {
+        Ok(match hook.is_xdp() {
+            true => Self::Xdp(Xdp::from_pin(path, XdpAttachType::Interface)?),
+            false => Self::Tc(SchedClassifier::from_pin(path)?),
+        })
+    }
+
+    fn fd(&self) -> Result<&ProgramFd, ProgramError> {
+        match self {
+            Self::Tc(program) => program.fd(),
+            Self::Xdp(program) => program.fd(),
+        }
+    }
+
+    fn info(&self) -> Result<ProgramInfo, ProgramError> {
+        match self {
+            Self::Tc(program) => program.info(),
+            Self::Xdp(program) => program.info(),
+        }
     }
 }
 
@@ -45,7 +99,9 @@ pub(super) struct Runner {
     frames: Array<MapData, PreparedFrame>,
     turn: Array<MapData, Turn>,
     under_test: ProgramArray<MapData>,
-    programs: Vec<SchedClassifier>,
+    under_test_xdp: ProgramArray<MapData>,
+    /// In the order of [`Hook::ALL`].
+    programs: Vec<Pinned>,
     /// Frames of each case.
     flows: usize,
     /// The first frame of each case: the kernel makes a packet of it, and tells by it whom it is for.
@@ -60,11 +116,14 @@ impl Runner {
         for name in ["rotate", "empty"] {
             bpf::load_program(&mut ebpf, name)?;
         }
+        for name in ["rotate_xdp", "empty_xdp"] {
+            bpf::load_xdp(&mut ebpf, name)?;
+        }
         let world = World::open(&stage.pins())?;
         let programs = stage.pins().join("programs");
         let open = |hook: Hook| {
             let path = programs.join(hook.name());
-            SchedClassifier::from_pin(&path)
+            Pinned::open(hook, &path)
                 .with_context(|| format!("there is no program {}", path.display()))
         };
         Ok(Self {
@@ -73,7 +132,8 @@ impl Runner {
             frames: bpf::map(&mut ebpf, "frames")?.try_into()?,
             turn: bpf::map(&mut ebpf, "turn")?.try_into()?,
             under_test: bpf::map(&mut ebpf, "under_test")?.try_into()?,
-            programs: Hook::TC.into_iter().map(open).collect::<Result<_>>()?,
+            under_test_xdp: bpf::map(&mut ebpf, "under_test_xdp")?.try_into()?,
+            programs: Hook::ALL.into_iter().map(open).collect::<Result<_>>()?,
             ebpf,
             flows,
             firsts: Vec::new(),
@@ -82,7 +142,7 @@ impl Runner {
 
     /// The sizes of the agent's programs.
     pub fn sizes(&self) -> Result<Vec<ProgramSize>> {
-        let size = |(hook, program): (Hook, &SchedClassifier)| {
+        let size = |(hook, program): (Hook, &Pinned)| {
             let info = program
                 .info()
                 .context("the kernel does not tell of a program")?;
@@ -94,7 +154,11 @@ impl Runner {
                 verified: info.verified_instruction_count().unwrap_or_default(),
             })
         };
-        Hook::TC.into_iter().zip(&self.programs).map(size).collect()
+        Hook::ALL
+            .into_iter()
+            .zip(&self.programs)
+            .map(size)
+            .collect()
     }
 
     /// Makes the trie hold so many routes and the flow table flows with these far ends, and prepares the frames of all
@@ -137,12 +201,9 @@ impl Runner {
 
     /// Runs a candidate on so many packets.
     pub fn run(&mut self, candidate: Candidate, packets: u32) -> Result<Run> {
-        let (number, offload) = match candidate {
-            Candidate::Case(number) => (number, CASES[number].offload),
-            // Any frames will do.
-            Candidate::Empty => (0, Offload::Confirmed),
-        };
-        self.world.set_offload(offload)?;
+        let number = candidate.case().context("there is no case")?;
+        let case = &CASES[number];
+        self.world.set_offload(case.offload, case.has_transit())?;
         self.put_in_place(candidate)?;
         let turn = Turn {
             first: u32::try_from(number * self.flows)?,
@@ -150,21 +211,8 @@ impl Runner {
             ..Turn::default()
         };
         self.turn.set(0, turn, 0).context("cannot write the turn")?;
-        let mut context = [0u32; WORDS];
-        context[IFINDEX] = device(CASES[number].hook, &self.ends);
-        let context = context.map(u32::to_ne_bytes).concat();
-        let rotate: &SchedClassifier = self
-            .ebpf
-            .program("rotate")
-            .context("no rotate")?
-            .try_into()?;
         let before = cpu_time()?;
-        let result = rotate.test_run(TestRunOptions {
-            data_in: Some(&self.firsts[number]),
-            ctx_in: Some(&context),
-            repeat: packets,
-            ..TestRunOptions::default()
-        });
+        let result = self.rotate(case, &self.firsts[number], packets);
         let took = cpu_time()?.saturating_sub(before);
         let answer = result
             .context("the kernel does not run a program")?
@@ -177,16 +225,70 @@ impl Runner {
         Ok(Run { answer, took })
     }
 
-    /// Puts the program of a candidate behind `rotate`.
-    fn put_in_place(&mut self, candidate: Candidate) -> Result<()> {
-        let program = match candidate {
-            Candidate::Case(number) => &self.programs[CASES[number].hook as usize],
-            Candidate::Empty => self.ebpf.program("empty").context("no empty")?.try_into()?,
+    /// Has the kernel run the program that makes the packets and calls the one in its place.
+    fn rotate(&self, case: &Case, first: &[u8], packets: u32) -> Result<TestRunResult> {
+        let device = device(case, &self.ends);
+        let context = match case.hook.is_xdp() {
+            true => xdp_context(device, u32::try_from(first.len())?).to_vec(),
+            false => {
+                let mut context = [0; WORDS];
+                context[IFINDEX] = device;
+                context.to_vec()
+            }
         };
-        self.under_test
-            .set(0, program.fd()?, 0)
-            .context("the kernel does not let a program be called by another")
+        let context: Vec<_> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let options = TestRunOptions {
+            data_in: Some(first),
+            ctx_in: Some(&context),
+            repeat: packets,
+            ..TestRunOptions::default()
+        };
+        Ok(match case.hook.is_xdp() {
+            true => self.xdp("rotate_xdp")?.test_run(options)?,
+            false => self.tc("rotate")?.test_run(options)?,
+        })
     }
+
+    /// Puts the program of a candidate behind the one that makes the packets.
+    fn put_in_place(&mut self, candidate: Candidate) -> Result<()> {
+        let placed = match candidate {
+            Candidate::Case(number) => {
+                let hook = CASES[number].hook;
+                let place = match hook.is_xdp() {
+                    true => &mut self.under_test_xdp,
+                    false => &mut self.under_test,
+                };
+                place.set(0, self.programs[hook as usize].fd()?, 0)
+            }
+            Candidate::Empty => {
+                let empty = self.ebpf.program("empty").context("no empty")?;
+                let empty: &SchedClassifier = empty.try_into()?;
+                self.under_test.set(0, empty.fd()?, 0)
+            }
+            Candidate::EmptyXdp => {
+                let empty = self.ebpf.program("empty_xdp").context("no empty_xdp")?;
+                let empty: &Xdp = empty.try_into()?;
+                self.under_test_xdp.set(0, empty.fd()?, 0)
+            }
+        };
+        placed.context("the kernel does not let a program be called by another")
+    }
+
+    fn tc(&self, name: &str) -> Result<&SchedClassifier> {
+        let program = self.ebpf.program(name);
+        Ok(program.with_context(|| format!("no {name}"))?.try_into()?)
+    }
+
+    fn xdp(&self, name: &str) -> Result<&Xdp> {
+        let program = self.ebpf.program(name);
+        Ok(program.with_context(|| format!("no {name}"))?.try_into()?)
+    }
+}
+
+/// `struct xdp_md` (include/uapi/linux/bpf.h) of a frame of so many bytes that has come in by a device.
+fn xdp_context(ifindex: u32, len: u32) -> [u32; 6] {
+    let (data, data_meta, rx_queue, egress) = (0, 0, 0, 0);
+    [data, len, data_meta, ifindex, rx_queue, egress]
 }
 
 /// What a run came to.
@@ -197,9 +299,10 @@ pub(super) struct Run {
     pub took: Duration,
 }
 
-/// The device at which a hook's packets are.
-fn device(hook: Hook, ends: &Ends) -> u32 {
-    match hook {
+/// The device at which a case's packets are.
+fn device(case: &Case, ends: &Ends) -> u32 {
+    match case.hook {
+        _ if case.has_transit() => ends.second_uplink,
         Hook::FromPod | Hook::ToPod => ends.veth,
         Hook::ToWire | Hook::FromWire | Hook::FromWireXdp => ends.uplink,
     }

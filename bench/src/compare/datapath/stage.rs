@@ -14,6 +14,9 @@ use crate::lab::{AgentOptions, Family, Node, names};
 /// How long an agent may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
+/// The node that the agent was on, between two segments.
+const NODE: usize = 3;
+
 /// The lab, after its agent.
 pub(super) struct Stage {
     lab: Lab,
@@ -23,11 +26,13 @@ impl Stage {
     /// Makes it, with an agent of the program `underpass`.
     pub fn new(underpass: &Path) -> Result<Self> {
         let lab = Lab::builder()
-            .nodes(2)
-            .pods(1)
+            .nodes(3)
+            .second_segment(&[2], NODE)
             .underpass(underpass)
             .build()?;
-        let mut agent = lab.start_agent(lab.node(1), &AgentOptions::default())?;
+        let options = AgentOptions::default();
+        let options = options.args(["--extra-iface", names::SECOND_UPLINK, "--ingress", "xdp"]);
+        let mut agent = lab.start_agent(lab.node(NODE), &options)?;
         agent.wait_ready(READY)?;
         // What it has pinned stays.
         agent.kill()?;
@@ -36,7 +41,7 @@ impl Stage {
 
     /// The node that the agent was on.
     pub fn node(&self) -> &Node {
-        self.lab.node(1)
+        self.lab.node(NODE)
     }
 
     /// Where the agent has pinned its maps; the programs are in a folder below.
@@ -46,7 +51,8 @@ impl Stage {
 
     /// Who is who there.
     pub fn ends(&self, tag_seed: u32) -> Result<Ends> {
-        let (node, pod) = (self.node(), self.lab.pod(1, 1));
+        let (node, pod) = (self.node(), self.lab.pod(NODE, 1));
+        let (peer, second_peer) = (self.lab.node(1), self.lab.node(2));
         let index = |name: &str| {
             node.enter(|| {
                 if_nametoindex(name)
@@ -61,7 +67,11 @@ impl Stage {
             node: v4(node.address())?,
             node_mac: node.mac(),
             uplink: index(node.uplink())?,
-            peer_mac: self.lab.node(2).mac(),
+            peer_mac: peer.mac(),
+            second_uplink: index(names::SECOND_UPLINK)?,
+            second_mac: names::second_mac(NODE),
+            second_peer_mac: second_peer.mac(),
+            second_pod: v4(self.lab.pod(2, 1).address())?,
             outside: v4(names::outside_address(Family::V4))?,
             tag_seed,
         })

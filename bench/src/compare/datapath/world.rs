@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use underpass_common::endpoint::Endpoint;
 use underpass_common::flow::{Direction, Entrance, Flow, FlowKey, WayOut, confirmed};
@@ -13,6 +14,7 @@ use underpass_common::map_names;
 use underpass_common::route::Route;
 use underpass_common::settings::{LAYOUT_VERSION, Offload, Settings};
 use underpass_common::verdict::{Count, Hook, Verdict, index};
+use underpass_common::xdp::Lease;
 
 use super::cases::Flows;
 use super::packets::{Ends, V4, prefix, tuple_from_pod};
@@ -24,6 +26,8 @@ pub(super) struct World {
     endpoints: HashMap<MapData, V4, Endpoint>,
     flows: HashMap<MapData, FlowKey<V4>, Flow>,
     verdicts: PerCpuArray<MapData, Count>,
+    leases: HashMap<MapData, u32, Lease>,
+    xdp_uplinks: DevMapHash<MapData>,
 }
 
 impl World {
@@ -42,6 +46,8 @@ impl World {
             endpoints: Map::HashMap(open(map_names::ENDPOINTS_V4)?).try_into()?,
             flows: Map::LruHashMap(open(map_names::FLOWS_V4)?).try_into()?,
             verdicts: Map::PerCpuArray(open(map_names::VERDICTS)?).try_into()?,
+            leases: Map::HashMap(open(map_names::XDP_LEASE)?).try_into()?,
+            xdp_uplinks: Map::DevMapHash(open(map_names::XDP_UPLINKS)?).try_into()?,
         };
         let version = world.settings()?.layout_version;
         ensure!(
@@ -57,10 +63,11 @@ impl World {
         self.settings.get(&0, 0).context("cannot read the settings")
     }
 
-    /// Sets what may take the fast path.
-    pub fn set_offload(&mut self, offload: Offload) -> Result<()> {
+    /// Sets what may take the fast path, and whether packets in transit may.
+    pub fn set_offload(&mut self, offload: Offload, has_transit: bool) -> Result<()> {
         let settings = Settings {
             offload: offload as u8,
+            transit: has_transit.into(),
             ..self.settings()?
         };
         self.settings
@@ -85,13 +92,29 @@ impl World {
         self.endpoints
             .insert(ends.pod, endpoint, 0)
             .context("cannot write the endpoints")?;
+        // The agent that would renew it is gone.
+        let lease = Lease {
+            until_ns: u64::MAX,
+            uplink: ends.second_uplink,
+            uplink_mac: ends.second_mac,
+            ..Lease::default()
+        };
+        let mut set = || {
+            self.leases.insert(ends.second_uplink, lease, 0)?;
+            self.xdp_uplinks.insert(ends.uplink, ends.uplink, None, 0)
+        };
+        set().context("cannot write the maps of XDP")?;
         let settings = self.settings()?;
         for (number, remote) in remotes.iter().enumerate() {
             let key = tuple_from_pod(Flows::Known, number, *remote, ends).from_pod();
             let flow = confirmed_flow(&key, ends, endpoint, &settings);
-            self.flows
-                .insert(key, flow, 0)
-                .context("cannot write the flow table")?;
+            let in_transit = tuple_from_pod(Flows::Transit, number, *remote, ends).from_pod();
+            let passing = passing_flow(&in_transit, ends, &settings);
+            for (key, flow) in [(key, flow), (in_transit, passing)] {
+                self.flows
+                    .insert(key, flow, 0)
+                    .context("cannot write the flow table")?;
+            }
         }
         Ok(())
     }
@@ -142,5 +165,21 @@ fn confirmed_flow(key: &FlowKey<V4>, ends: &Ends, endpoint: Endpoint, settings: 
             entrance: Entrance::WIRE,
             ..egress
         },
+    }
+}
+
+/// Likewise, of packets in transit: one direction, and no pod of this node's.
+fn passing_flow(key: &FlowKey<V4>, ends: &Ends, settings: &Settings) -> Flow {
+    Flow {
+        key_check: key.check(),
+        egress: Direction {
+            generation: settings.generation,
+            epoch: settings.epoch,
+            way_out: ends.route().into(),
+            entrance: ends.transit_entrance(),
+            confirmed: confirmed::FROM_START,
+            _pad: [0; 3],
+        },
+        ..Flow::default()
     }
 }

@@ -166,6 +166,7 @@ fn speed(contender: Contender) -> f64 {
         Contender::UnderpassXdp => 1.26,
         Contender::UnderpassWhole => 1.21,
         Contender::UnderpassXdpAlways => 1.27,
+        Contender::FibHelperXdp => 1.16,
     }
 }
 

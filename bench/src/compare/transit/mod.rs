@@ -57,6 +57,7 @@ impl Transit {
         let router = lab.node(ROUTER);
         let fib_helper = match contender {
             Contender::FibHelper => Some(FibHelper::attach_on(std::slice::from_ref(router))?),
+            Contender::FibHelperXdp => Some(FibHelper::attach_xdp(router)?),
             _ => None,
         };
         let agent = if contender.has_agents() {

@@ -1,11 +1,10 @@
 //! The field's standard tools as processes in the hosts of a lab, each end on a CPU of its choice: iperf3 for
-//! streams and packets, sockperf for round trips, wrk for connections.
+//! streams and packets, wrk for connections; and for round trips a client and a server of our own.
 
 mod http;
 pub mod iperf3;
 mod pinned;
 pub mod requests;
-pub mod sockperf;
 pub mod wrk;
 
 use std::env;
@@ -16,7 +15,7 @@ use anyhow::Result;
 use crate::lab::Host;
 
 /// All tools that are run.
-pub const TOOLS: [&str; 4] = ["iperf3", "sockperf", "wrk", "ethtool"];
+pub const TOOLS: [&str; 3] = ["iperf3", "wrk", "ethtool"];
 
 /// Where the traffic of a tool goes.
 #[derive(Clone, Copy, Debug)]
