@@ -41,6 +41,13 @@ pub(super) fn find(
     if link.mac == NO_MAC {
         return Err(unfit("has no MAC; an Ethernet interface is needed"));
     }
+    if let Some(upper) = link.upper {
+        let upper = kernel.links.get(&upper);
+        let upper = upper.map_or("another interface", |upper| upper.name.as_str());
+        return Err(unfit(&format!(
+            "belongs to {upper}, which takes what comes in by it: name {upper}"
+        )));
+    }
     // What goes out by it passes all that hangs there, redirected or not; what comes in would not.
     if !link.ingress_filters.is_empty() {
         let filters = link.ingress_filters.join(", ");
@@ -116,7 +123,7 @@ fn by_pattern<'a>(pattern: &Regex, kernel: &'a Kernel) -> Found<'a> {
         .links
         .values()
         .filter(|link| pattern.is_match(&link.name))
-        .min_by_key(|link| (!link.up, link.ifindex))
+        .min_by_key(|link| (!link.up, link.upper.is_some(), link.ifindex))
         .map(|link| (link, format!("its name matches /{pattern}/")))
         .ok_or_else(|| not_found(&format!("whose name matches /{pattern}/"), kernel))
 }

@@ -58,6 +58,11 @@ pub struct Link {
     pub up: bool,
     /// Interface index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// Interface index of what takes all that comes in by it, and has the addresses: a bond, a team, a bridge or the
+    /// like (the kernel's word is "master"). A VRF takes nothing away.
+    pub upper: Option<u32>,
+    /// It stands by in its bond, which drops what comes in by it.
+    pub stands_by: bool,
     /// Kinds of its queueing disciplines that may hold packets back, sorted. Not those which send on
     /// at once what the device takes (`noqueue`, `pfifo_fast`, `fq_codel`, ...).
     pub qdiscs: Vec<String>,
@@ -94,6 +99,8 @@ pub enum LinkKind {
     Veth(VethPeer),
     /// A bridge.
     Bridge,
+    /// A bond of several interfaces.
+    Bond,
     /// A VLAN (IEEE 802.1Q) of the interface with this index.
     Vlan(u32),
     /// Anything else.

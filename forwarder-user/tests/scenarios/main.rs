@@ -18,6 +18,7 @@ mod operators;
 mod service_traffic;
 mod streams;
 mod talk;
+mod uplink_kinds;
 mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.
@@ -33,3 +34,5 @@ mod ip;
 #[path = "../packets/transport.rs"]
 mod transport;
 mod twin;
+#[path = "../xdp_pass/mod.rs"]
+mod xdp_pass;

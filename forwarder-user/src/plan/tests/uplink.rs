@@ -89,6 +89,52 @@ fn a_pattern_prefers_what_is_up() {
 }
 
 #[test]
+fn a_member_is_no_uplink_and_its_bond_is() {
+    let mut world = world(2);
+    let bond = Link {
+        mac: OWN_MAC,
+        ..link(7, "bond0", LinkKind::Bond, None)
+    };
+    world.kernel.links.insert(7, bond);
+    let addresses = world.kernel.addresses.remove(&ETH0).unwrap();
+    world.kernel.addresses.insert(7, addresses);
+    for route in &mut world.kernel.routes {
+        if let RouteKind::Gateway { ifindex, .. } | RouteKind::OnLink { ifindex } = &mut route.kind
+            && *ifindex == ETH0
+        {
+            *ifindex = 7;
+        }
+    }
+    let neighbours = std::mem::take(&mut world.kernel.neighbours).into_iter();
+    world.kernel.neighbours = neighbours.map(|((_, ip), it)| ((7, ip), it)).collect();
+    let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
+    eth0.upper = Some(7);
+
+    let by = |choice| Config {
+        uplink: choice,
+        ..config()
+    };
+    let pattern = regex::Regex::new("^(eth|bond)").unwrap();
+    for choice in [UplinkChoice::Auto, UplinkChoice::Pattern(pattern)] {
+        let plan = planned(&by(choice), &world);
+        assert_eq!(plan.uplink.unwrap().name, "bond0");
+        assert_eq!(plan.routes.len(), 1);
+    }
+    let mut named = |kernel: &dyn Fn(&mut Kernel)| {
+        kernel(&mut world.kernel);
+        let plan = planned(&by(UplinkChoice::Name("eth0".into())), &world);
+        assert_eq!((plan.uplink.as_ref(), plan.routes.len()), (None, 0));
+        texts(&plan)[0].clone()
+    };
+    assert_eq!(
+        named(&|_| {}),
+        "the uplink eth0 (chosen by name) belongs to bond0, which takes what comes in by it: name bond0"
+    );
+    let gone = |kernel: &mut Kernel| drop(kernel.links.remove(&7));
+    assert!(named(&gone).contains("belongs to another interface"));
+}
+
+#[test]
 fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
     let mut world = world(2);
     let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();

@@ -1,6 +1,7 @@
 //! Each check: passed, warned and failed as it can be.
 
 mod network;
+mod xdp;
 
 use caps::Capability;
 use underpass_common::verdict::Hook;
@@ -50,6 +51,7 @@ fn fit() -> Facts {
                 list: vec![peer(2, Standing::Answers), peer(3, Standing::Answers)],
             },
             programs: Ok(Vec::new()),
+            xdp: None,
         },
     }
 }
@@ -300,6 +302,7 @@ fn foreign(hook: Hook, before_ours: bool) -> Vec<Foreign> {
         hook,
         what: "TCX program guard (id 7)".into(),
         before_ours,
+        is_xdp: false,
     }]
 }
 
