@@ -10,6 +10,8 @@ pub struct Climate {
     /// The uplink is a bridge, and the interface that leads to the wire its port, as hosts of virtual
     /// machines have it.
     pub is_bridged: bool,
+    /// The uplink's entrance is XDP's.
+    pub is_by_xdp: bool,
 }
 
 impl Climate {
@@ -19,6 +21,16 @@ impl Climate {
             rp_filter: (seed % 3) as u8,
             is_watched: seed / 3 % 2 == 1,
             is_bridged: seed / 6 % 2 == 1,
+            is_by_xdp: false,
+        }
+    }
+
+    /// With XDP at the uplink's entrance: a bridge has none.
+    pub fn by_xdp(self) -> Self {
+        Self {
+            is_bridged: false,
+            is_by_xdp: true,
+            ..self
         }
     }
 }

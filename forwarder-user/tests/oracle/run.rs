@@ -7,7 +7,8 @@ use std::io::{self, Write as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use underpass_bench::root_or_skip;
+use underpass::world::netlink::xdp_features;
+use underpass_bench::{root_or_skip, skip};
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::cast::Family;
@@ -30,6 +31,9 @@ const PACKETS_OF_LONG_RUN: usize = 2_000_000;
 /// As many of a family's packets must be fast at an entrance, or the run proves little. In the usual
 /// run it is a quarter to a half, by chance.
 const LEAST_SHARE: f64 = 0.15;
+
+/// As many of a family's packets XDP must carry, where it is there; elsewhere none.
+const LEAST_BY_XDP: u64 = 300;
 
 /// Verdicts that packets alone can bring about, with all else held still. The others tell of an agent
 /// that is not there yet, of routes that change, of a full table.
@@ -97,12 +101,14 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
 
 /// What to do, as the environment says.
 struct Order {
+    test: &'static str,
     seed: u64,
     packets: usize,
+    is_by_xdp: bool,
 }
 
 impl Order {
-    fn of_environment() -> Result<Self> {
+    fn of_environment(test: &'static str) -> Result<Self> {
         let number = |name: &str| -> Result<Option<u64>> {
             env::var(name)
                 .ok()
@@ -119,6 +125,8 @@ impl Order {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         Ok(Self {
+            test,
+            is_by_xdp: false,
             // Short enough to be typed.
             seed: number("UNDERPASS_ORACLE_SEED")?
                 .unwrap_or(now.as_micros() as u64 % 1_000_000_007),
@@ -131,10 +139,23 @@ impl Order {
 
     /// How to have the very same packets again.
     fn command(&self) -> String {
-        let Self { seed, packets } = self;
+        let Self {
+            test,
+            seed,
+            packets,
+            ..
+        } = self;
         format!(
-            "UNDERPASS_ORACLE_SEED={seed} UNDERPASS_ORACLE_PACKETS={packets} cargo xtask test --no-lint oracle"
+            "UNDERPASS_ORACLE_SEED={seed} UNDERPASS_ORACLE_PACKETS={packets} cargo xtask test --no-lint {test}"
         )
+    }
+
+    fn climate(&self) -> Climate {
+        let climate = Climate::of_seed(self.seed);
+        match self.is_by_xdp {
+            true => climate.by_xdp(),
+            false => climate,
+        }
     }
 }
 
@@ -143,13 +164,33 @@ fn oracle() -> Result<()> {
     if !root_or_skip("oracle") {
         return Ok(());
     }
-    let order = Order::of_environment()?;
+    let order = Order::of_environment("oracle")?;
+    println!("oracle: {}", order.command());
+    play(&order).with_context(|| format!("to repeat it: {}", order.command()))
+}
+
+/// The same with XDP at the uplink's entrance.
+#[test]
+fn oracle_by_xdp() -> Result<()> {
+    const TEST: &str = "oracle_by_xdp";
+    if !root_or_skip(TEST) {
+        return Ok(());
+    }
+    if xdp_features()?.is_none() {
+        let why = "this kernel does not tell who takes frames from XDP: Linux 6.3 brought that";
+        skip(TEST, why);
+        return Ok(());
+    }
+    let order = Order {
+        is_by_xdp: true,
+        ..Order::of_environment(TEST)?
+    };
     println!("oracle: {}", order.command());
     play(&order).with_context(|| format!("to repeat it: {}", order.command()))
 }
 
 fn play(order: &Order) -> Result<()> {
-    let mut worlds = Worlds::build(Climate::of_seed(order.seed))?;
+    let mut worlds = Worlds::build(order.climate())?;
     let mut verdicts = Verdicts::start(&worlds.maps)?;
     let mut generator = Generator::new(order.seed);
     let mut tally = Tally::default();
@@ -190,13 +231,15 @@ fn play(order: &Order) -> Result<()> {
     worlds.compare_counters(past)?;
     // A short run, to repeat something, need not meet everything.
     if played >= PACKETS {
-        prove(&verdicts, &tally)?;
+        prove(order, &verdicts, &tally)?;
     }
     // Past libtest, which shows the output of failed tests only.
     writeln!(
         io::stderr(),
-        "oracle: {played} packets in {seconds} s, {} of them fast, no difference: {}",
+        "{}: {played} packets in {seconds} s, {} of them fast, {} by XDP, no difference: {}",
+        order.test,
         past.iter().map(|past| past.fast).sum::<u64>(),
+        verdicts.sum(Hook::FromWireXdp, Verdict::Fast),
         order.command()
     )?;
     Ok(())
@@ -230,9 +273,13 @@ fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report:
 }
 
 /// A run in which nothing went fast, or some verdict never came, has not looked where it should.
-fn prove(verdicts: &Verdicts, tally: &Tally) -> Result<()> {
+fn prove(order: &Order, verdicts: &Verdicts, tally: &Tally) -> Result<()> {
     let mut missing = String::new();
     for family in Family::BOTH {
+        let by_xdp = verdicts.of(family, Hook::FromWireXdp, Verdict::Fast);
+        if (by_xdp >= LEAST_BY_XDP) != order.is_by_xdp {
+            let _ = writeln!(missing, "XDP has carried {by_xdp} of {family}");
+        }
         for hook in [Hook::FromPod, Hook::FromWire] {
             let share = verdicts.share(family, hook);
             if share < LEAST_SHARE {

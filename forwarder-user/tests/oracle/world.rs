@@ -17,6 +17,7 @@ use super::cast::{
 };
 use super::climate::Climate;
 use super::exits::Exits;
+use crate::xdp_pass;
 
 /// The routing table of a rule.
 const RULE_TABLE: u32 = 100;
@@ -28,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct World {
     pub lab: Lab,
     pub exits: Exits,
+    climate: Climate,
 }
 
 /// Collects lines; writing to a string cannot fail.
@@ -45,6 +47,7 @@ impl World {
             .nodes(1)
             .pods(Place::PODS.len())
             .no_routes()
+            .pod_gro(climate.is_by_xdp)
             .underpass(env!("CARGO_BIN_EXE_underpass"))
             .build()?;
         make_wire(&lab)?;
@@ -58,7 +61,11 @@ impl World {
         make_node(lab.node(1), climate)?;
         lab.write_nodes_text(&nodes_file())?;
         let exits = Exits::open(&lab, climate)?;
-        Ok(Self { lab, exits })
+        Ok(Self {
+            lab,
+            exits,
+            climate,
+        })
     }
 
     /// Starts an agent, and waits until it knows the way to both peers.
@@ -67,7 +74,12 @@ impl World {
     /// Where it does not get there.
     pub fn start_agent(&self) -> Result<(AgentProcess, Maps)> {
         let node = self.lab.node(1);
-        let mut agent = self.lab.start_agent(node, &AgentOptions::default())?;
+        let ingress = match self.climate.is_by_xdp {
+            true => "xdp",
+            false => "tc",
+        };
+        let options = AgentOptions::default().args(["--ingress", ingress]);
+        let mut agent = self.lab.start_agent(node, &options)?;
         agent.wait_ready(DEADLINE)?;
         let maps = Maps::open(&Pins::new(self.lab.bpffs(node)))?;
         let wanted = |family| [2, 3].map(|node| remote(family, node, 11));
@@ -79,11 +91,41 @@ impl World {
                     "none to {address}, of {routes:?}"
                 );
             }
-            ensure!(maps.pods()?.len() == Place::PODS.len(), "pods are missing");
+            let pods = maps.pods()?;
+            ensure!(pods.len() == Place::PODS.len(), "pods are missing");
+            if self.climate.is_by_xdp {
+                let taking = maps.xdp_pods()?;
+                ensure!(taking.len() == pods.len(), "by XDP: {taking:?}");
+                ensure!(maps.xdp_lease()?.until_ns != 0, "XDP may carry nothing");
+            }
             Ok(())
         })
         .with_context(|| agent.log())?;
+        if self.climate.is_by_xdp {
+            self.keep_frames_apart()?;
+        }
         Ok((agent, maps))
+    }
+
+    /// Puts an XDP program on the uplink that lets everything pass: a veth that has any has no segment trains.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn pass_by_xdp(&self) -> Result<()> {
+        let node = self.lab.node(1);
+        let pin = self.lab.bpffs(node).with_file_name("xdp-pass");
+        xdp_pass::pin(&pin)?;
+        let pin = pin.to_string_lossy();
+        let uplink = names::UPLINK;
+        node.run(&["ip", "link", "set", uplink, "xdpdrv", "pinned", &pin])?;
+        self.keep_frames_apart()
+    }
+
+    /// An XDP program brings GRO with it, which joins what comes in one after the other, as it comes.
+    fn keep_frames_apart(&self) -> Result<()> {
+        let node = self.lab.node(1);
+        node.run(&["ethtool", "-K", names::UPLINK, "gro", "off"])
+            .map(drop)
     }
 
     /// Waits until the uplink and the pods' bridge carry packets.
