@@ -27,6 +27,7 @@ pub mod compare;
 pub mod demo;
 mod interrupt;
 pub mod lab;
+mod leftovers;
 pub mod measure;
 mod random;
 pub mod scale;

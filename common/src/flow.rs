@@ -5,6 +5,9 @@ use crate::endpoint::Endpoint;
 use crate::route::Route;
 
 /// A flow's name, seen from the local pod, so that both directions meet in one entry.
+///
+/// In transit (see [`Settings::transit`](crate::settings::Settings::transit)) no pod is local: each direction
+/// is a flow of its own, seen from the pod that sends, and only its [`Flow::egress`] is used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
@@ -78,13 +81,14 @@ pub mod confirmed {
     pub const MID_STREAM: u8 = 2;
 }
 
-/// Where a pod's packets enter, and how they are addressed when they are meant to be routed.
+/// Where packets enter, and how they are addressed when they are meant to be routed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entrance {
-    /// Interface index of the pod's host-side veth; 0 for the wire.
+    /// Interface index of the pod's host-side veth, or of the uplink where there are several; 0 for the only
+    /// one.
     pub ifindex: u32,
-    /// Destination MAC of the frames: the gateway's.
+    /// Destination MAC of the frames: the gateway's. All zeros for an uplink, whose frames are for its own.
     pub mac: Mac,
     /// Always 0.
     pub _pad: [u8; 2],
@@ -93,7 +97,7 @@ pub struct Entrance {
 const _: () = assert!(size_of::<Entrance>() == 12);
 
 impl Entrance {
-    /// The entrance of everything that comes in by an uplink.
+    /// The entrance of everything that comes in by the only uplink.
     pub const WIRE: Self = Self {
         ifindex: 0,
         mac: [0; 6],

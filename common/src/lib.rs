@@ -48,11 +48,14 @@ pub mod map_names {
     pub const TRACED: &str = "traced";
     /// Per-CPU array of one [`Entrance`](crate::flow::Entrance): the last pod packet stamped.
     pub const LAST_STAMPED: &str = "last_stamped";
-    /// Array of one [`Lease`](crate::xdp::Lease): whether XDP may carry anything.
+    /// Hash: interface index of an uplink, or of a bonded part of one -> [`Lease`](crate::xdp::Lease): whether
+    /// XDP may carry what comes in by it.
     pub const XDP_LEASE: &str = "xdp_lease";
     /// Devmap (hash): interface index of a pod's host-side veth -> the same, where the pod's end takes
     /// frames from XDP.
     pub const XDP_PODS: &str = "xdp_pods";
+    /// Devmap (hash): uplink's interface index -> the same, where it sends what XDP hands it.
+    pub const XDP_UPLINKS: &str = "xdp_uplinks";
 }
 
 /// Lets user space read and write these types through aya.

@@ -4,7 +4,7 @@ use crate::addr::Block;
 
 /// Version of every layout in this crate. Raise it with any change of a map's key, value or meaning:
 /// an agent that finds another version in pinned maps starts afresh instead of misreading them.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// How many podCIDRs of one family a node may have.
 pub const MAX_POD_CIDRS: usize = 4;
@@ -41,8 +41,9 @@ pub struct Settings {
     pub pod_cidrs_v4_len: u8,
     /// How many of `pod_cidrs_v6` are set.
     pub pod_cidrs_v6_len: u8,
-    /// Always 0.
-    pub _pad: u8,
+    /// 1: this node has several uplinks, and what other nodes' pods send one another by it may go fast, too
+    /// (transit). 0: it has one, and carries what its own pods send and receive.
+    pub transit: u8,
     /// This node's own IPv4 podCIDRs.
     pub pod_cidrs_v4: [Block<[u8; 4]>; MAX_POD_CIDRS],
     /// This node's own IPv6 podCIDRs.
@@ -50,6 +51,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// True where packets between other nodes' pods may go fast.
+    #[inline(always)]
+    pub fn has_transit(&self) -> bool {
+        self.transit != 0
+    }
+
     /// True where every packet is the kernel's.
     #[inline(always)]
     pub fn is_off(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::{
     family::{Family, IpVersion, V4, V6},
     flow::{self, Entry, Now, Witnessed},
     maps,
-    packet::{Buffer as _, Skb},
+    packet::{Buffer as _, ETHERNET, Skb},
     packet_trace,
     parse::{Packet, parse},
     stats,
@@ -84,16 +84,29 @@ impl Side for ToWire {
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
         let mut place = MaybeUninit::uninit();
-        let (packet, settings, now) = read::<F>(skb, &mut place)?;
-        if !F::is_own(settings, &packet.tuple.src) {
+        let settings = settings()?;
+        // Most of what leaves by an uplink is the host's own.
+        let is_own = F::is_own(settings, &F::source(&skb.frame(ETHERNET + F::HEADER))?);
+        if !is_own && !settings.has_transit() {
             return Err(Verdict::NotPodTraffic);
         }
-        packet.kind.names_flow()?;
+        let now = Now::of(settings);
+        let packet = parse::<F, Skb>(skb, &mut place)?;
+        let named = packet.kind.names_flow();
+        named.map_err(|why| if is_own { why } else { Verdict::NotPodTraffic })?;
         let key = packet.tuple.key_from_pod();
         let entry = Entry::find::<F>(&key);
-        let entrance = entrance_of::<F>(&packet.tuple.src);
+        let entrance = match is_own {
+            true => entrance_of::<F>(&packet.tuple.src),
+            false => Entrance::of_wire(settings, skb.came_in_by()),
+        };
         if witness != packet.tuple.tag(settings.tag_seed, &entrance) {
-            return Err(unwitnessed(entry));
+            return Err(match (is_own, entry) {
+                (true, _) => unwitnessed(entry),
+                (false, Some(entry)) => unwitnessed_in_transit::<F>(entry, packet),
+                // This host's own, most likely.
+                (false, None) => Verdict::NotPodTraffic,
+            });
         }
         let way_out = F::route(packet.tuple.dst).filter(|route| !route.is_kernels());
         let way_out = way_out.ok_or(Verdict::NoRoute)?;
@@ -112,6 +125,17 @@ impl Side for ToWire {
     }
 }
 
+/// [`unwitnessed`] where each direction is a flow of its own.
+#[inline(always)]
+fn unwitnessed_in_transit<F: Family>(entry: Entry, packet: &Packet<F::Addr>) -> Verdict {
+    flow::clear(entry.egress());
+    // The answers' flow, seen from who answers.
+    if let Some(answers) = Entry::of_answers::<F>(&packet.tuple) {
+        flow::clear(answers.egress());
+    }
+    Verdict::Unwitnessed
+}
+
 struct ToPod;
 
 impl Side for ToPod {
@@ -120,7 +144,9 @@ impl Side for ToPod {
     #[inline(always)]
     fn observe<F: Family>(skb: Skb, witness: u16) -> Result<Verdict, Verdict> {
         let mut place = MaybeUninit::uninit();
-        let (packet, settings, now) = read::<F>(skb, &mut place)?;
+        let settings = settings()?;
+        let now = Now::of(settings);
+        let packet = parse::<F, Skb>(skb, &mut place)?;
         if !F::is_own(settings, &packet.tuple.dst) {
             return Err(Verdict::NotPodTraffic);
         }
@@ -130,7 +156,8 @@ impl Side for ToPod {
             Ok(()) => Entry::find::<F>(&key),
             Err(_) => None,
         };
-        if witness != packet.tuple.tag(settings.tag_seed, &Entrance::WIRE) {
+        let entrance = Entrance::of_wire(settings, skb.came_in_by());
+        if witness != packet.tuple.tag(settings.tag_seed, &entrance) {
             return Err(unwitnessed(entry));
         }
         let endpoint = endpoint(skb, packet)?;
@@ -142,23 +169,11 @@ impl Side for ToPod {
         packet.kind.names_flow()?;
         let witnessed = Witnessed {
             way_out: endpoint,
-            entrance: Entrance::WIRE,
+            entrance,
             is_mid_stream: packet.is_mid_stream(),
         };
         confirm::<F>(&key, entry, Entry::ingress, &witnessed, now)
     }
-}
-
-/// Settings and packet, where offload is on and the packet can be read.
-#[inline(always)]
-fn read<F: Family>(
-    skb: Skb,
-    place: &mut MaybeUninit<Packet<F::Addr>>,
-) -> Result<(&Packet<F::Addr>, &'static Settings, Now), Verdict> {
-    let settings = settings()?;
-    let now = Now::of(settings);
-    let packet = parse::<F, Skb>(skb, place)?;
-    Ok((packet, settings, now))
 }
 
 /// The settings, where offload is on.
@@ -236,6 +251,6 @@ fn confirm<F: Family>(
         Some(entry) => entry,
         None => Entry::make::<F>(key).ok_or(Verdict::FlowTableFull)?,
     };
-    witnessed.confirm(entry, key, direction(entry), now);
+    witnessed.confirm(entry, key.check(), direction(entry), now);
     Ok(Verdict::Confirmed)
 }

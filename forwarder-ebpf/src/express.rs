@@ -1,7 +1,7 @@
 //! Ingress of the uplink by XDP: an entrance before the entrance.
 //!
-//! It carries packets of a direction that is confirmed, into pods that take them, and does nothing
-//! else. Whatever it lets pass is untouched and uncounted, and `from_wire` of TC, which comes next,
+//! It carries packets of a direction that is confirmed, into pods that take them or on to the next node,
+//! and does nothing else. Whatever it lets pass is untouched and uncounted, and `from_wire` of TC, which comes next,
 //! does with it what it does without XDP: stamp, clear, learn, count.
 
 use core::mem::MaybeUninit;
@@ -12,9 +12,10 @@ use aya_ebpf::{
 };
 use underpass_common::{
     checksum::pseudo_header_sum,
-    flow::{PROTOCOL_TCP, PROTOCOL_UDP},
+    flow::{Direction, PROTOCOL_TCP, PROTOCOL_UDP},
     settings::{Offload, Settings},
     verdict::{Hook, Verdict},
+    xdp::Lease,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     packet_trace,
     parse::{Kind, Packet, parse},
     rewrite, stats,
-    words::{Entrance, Mac, WayOut},
+    words::{Entrance, Key, Mac, WayOut},
 };
 
 /// What a frame meets as long as nothing speaks for the fast path. The verdict is TC's to give.
@@ -61,12 +62,16 @@ fn pass_v6(xdp: Xdp) -> End {
 #[inline(always)]
 fn pass<F: Family>(xdp: Xdp) -> End {
     let mut place = MaybeUninit::uninit();
-    let Some((packet, way_out)) = decide::<F>(xdp, &mut place) else {
+    let Some((packet, way)) = decide::<F>(xdp, &mut place) else {
         return PASSED;
     };
     // From here on the packet is ours: redirected or dropped.
-    let is_whole = rewrite::rewrite::<F, Xdp>(xdp, packet, &way_out).is_ok();
-    let (verdict, action) = match maps::XDP_PODS.redirect(way_out.ifindex, 0) {
+    let is_whole = rewrite::rewrite::<F, Xdp>(xdp, packet, &way.out).is_ok();
+    let redirected = match way.is_to_pod {
+        true => maps::XDP_PODS.redirect(way.out.ifindex, 0),
+        false => maps::XDP_UPLINKS.redirect(way.out.ifindex, 0),
+    };
+    let (verdict, action) = match redirected {
         Ok(action) if is_whole => (Verdict::Fast, action),
         _ => (Verdict::Dropped, XDP_DROP),
     };
@@ -74,50 +79,106 @@ fn pass<F: Family>(xdp: Xdp) -> End {
     End::new(verdict, action.cast_signed())
 }
 
+/// Where a packet goes.
+struct Way {
+    out: WayOut,
+    /// Into a pod of this node; else on to another node.
+    is_to_pod: bool,
+}
+
 /// Everything that can still say "not by XDP", before the first write.
 #[inline(always)]
 fn decide<F: Family>(
     xdp: Xdp,
     place: &mut MaybeUninit<Packet<F::Addr>>,
-) -> Option<(&Packet<F::Addr>, WayOut)> {
+) -> Option<(&Packet<F::Addr>, Way)> {
     let settings = maps::settings().filter(|settings| !settings.is_off())?;
-    let uplink_mac = leased()?;
-    let packet = parse::<F, Xdp>(xdp, place).ok()?;
-    if !F::is_own(settings, &packet.tuple.dst) || packet.macs.dst() != uplink_mac {
+    // Most of what passes an uplink is the host's own.
+    let dst = F::destination(&xdp.frame(ETHERNET + F::HEADER)).ok()?;
+    let is_to_pod = F::is_own(settings, &dst);
+    if !is_to_pod && !settings.has_transit() {
         return None;
     }
-    let way_out = route::<F>(packet, settings)?;
-    // The pod may be any that was attached; not each takes frames from XDP.
-    maps::XDP_PODS.get_ifindex(way_out.ifindex)?;
-    let (_, fits) = xdp.check_mtu(way_out.ifindex)?;
+    let lease = lease(xdp)?;
+    let packet = parse::<F, Xdp>(xdp, place).ok()?;
+    if packet.macs.dst() != Mac::of(lease.uplink_mac) {
+        return None;
+    }
+    let entrance = Entrance::of_wire(settings, lease.uplink);
+    let out = match is_to_pod {
+        true => to_pod::<F>(packet, settings, &entrance)?,
+        false => in_transit::<F>(packet, settings, &entrance)?,
+    };
+    let (_, fits) = xdp.check_mtu(out.ifindex)?;
     let is_carried = fits && packet.hops > 1 && has_checksum::<F>(xdp, packet);
-    is_carried.then_some((packet, way_out))
+    is_carried.then_some((packet, Way { out, is_to_pod }))
 }
 
-/// The uplink's own MAC, while XDP may carry anything.
+/// What the agent says of the device, while XDP may carry what comes in by it.
 #[inline(always)]
-fn leased() -> Option<Mac> {
-    let lease = maps::XDP_LEASE.get(0)?;
+fn lease(xdp: Xdp) -> Option<&'static Lease> {
+    // SAFETY: the agent replaces entries as a whole; one half replaced names no frame's MAC and uplink.
+    let lease = unsafe { maps::XDP_LEASE.get(xdp.ifindex()) }?;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    (now < lease.until_ns).then(|| Mac::of(lease.uplink_mac))
+    (now < lease.until_ns).then_some(lease)
 }
 
-/// The way out as `from_wire` would find it.
+/// The way into a pod, as `from_wire` would find it.
 #[inline(always)]
-fn route<F: Family>(packet: &Packet<F::Addr>, settings: &Settings) -> Option<WayOut> {
-    if settings.offload == Offload::Always as u8 {
-        return F::endpoint(&packet.tuple.dst);
+fn to_pod<F: Family>(
+    packet: &Packet<F::Addr>,
+    settings: &Settings,
+    entrance: &Entrance,
+) -> Option<WayOut> {
+    let out = if settings.offload == Offload::Always as u8 {
+        F::endpoint(&packet.tuple.dst)?
+    } else {
+        let key = packet.tuple.key_to_pod();
+        confirmed::<F>(packet, settings, &key, Entry::ingress, entrance)?
+    };
+    // The pod may be any that was attached; not each takes frames from XDP.
+    maps::XDP_PODS.get_ifindex(out.ifindex)?;
+    Some(out)
+}
+
+/// The way on to another node, likewise.
+#[inline(always)]
+fn in_transit<F: Family>(
+    packet: &Packet<F::Addr>,
+    settings: &Settings,
+    entrance: &Entrance,
+) -> Option<WayOut> {
+    if F::is_own(settings, &packet.tuple.src) {
+        return None;
     }
+    let out = if settings.offload == Offload::Always as u8 {
+        F::route(packet.tuple.dst).filter(|route| !route.is_kernels())?
+    } else {
+        let key = packet.tuple.key_from_pod();
+        confirmed::<F>(packet, settings, &key, Entry::egress, entrance)?
+    };
+    maps::XDP_UPLINKS.get_ifindex(out.ifindex)?;
+    Some(out)
+}
+
+/// The way out of a direction that the kernel has confirmed.
+#[inline(always)]
+fn confirmed<F: Family>(
+    packet: &Packet<F::Addr>,
+    settings: &Settings,
+    key: &Key<F::Addr>,
+    direction: impl FnOnce(Entry) -> *mut Direction,
+    entrance: &Entrance,
+) -> Option<WayOut> {
     let now = Now::of(settings);
     packet.kind.names_flow().ok()?;
     let flags = packet.tcp_flags;
     if packet.kind == Kind::Tcp && (flags.is_syn() || !flags.is_ack()) {
         return None;
     }
-    let key = packet.tuple.key_to_pod();
-    let entry = Entry::find::<F>(&key)?;
-    let looked = flow::look(entry, &key, entry.ingress(), &Entrance::WIRE, now).ok()?;
+    let entry = Entry::find::<F>(key)?;
+    let looked = flow::look(entry, key.check(), direction(entry), entrance, now).ok()?;
     match looked.cached {
         Cached::Fresh(way_out) if !looked.is_closed_by(flags) => Some(way_out),
         // To be looked up again, or the kernel's to see.

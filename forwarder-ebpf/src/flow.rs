@@ -7,7 +7,6 @@ use core::{
 };
 
 use underpass_common::{
-    addr::Address,
     flow::{self, Direction, Flow, confirmed},
     settings::Settings,
     verdict::Verdict,
@@ -16,7 +15,7 @@ use underpass_common::{
 use crate::{
     family::Family,
     parse::TcpFlags,
-    words::{Entrance, Key, WayOut},
+    words::{Entrance, Key, Tuple, WayOut},
 };
 
 /// What a lookup of a confirmed direction yields.
@@ -104,6 +103,18 @@ impl Entry {
         NonNull::new(F::flow(key)?).map(Self)
     }
 
+    /// That of what the sender of this packet sends, for whose key there is no room on the caller's stack.
+    #[inline(never)]
+    pub fn of_sender<F: Family>(packet: &Tuple<F::Addr>) -> Option<Self> {
+        Self::find::<F>(&packet.key_from_pod())
+    }
+
+    /// That of the answers to this packet, seen from who answers; likewise.
+    #[inline(never)]
+    pub fn of_answers<F: Family>(packet: &Tuple<F::Addr>) -> Option<Self> {
+        Self::find::<F>(&packet.key_to_pod())
+    }
+
     /// An entry for that key, of which nothing is confirmed yet. `None`: there is no room.
     #[inline(always)]
     pub fn make<F: Family>(key: &Key<F::Addr>) -> Option<Self> {
@@ -116,11 +127,11 @@ impl Entry {
         Self::find::<F>(key)
     }
 
-    /// False where the entry has become another flow's since it was found by `key`.
+    /// False where the entry has become another flow's since it was found by the key of this check.
     #[inline(always)]
-    fn is_still_of<A: Address>(self, key: &Key<A>) -> bool {
+    fn is_still_of(self, check: u32) -> bool {
         let flow = self.0.as_ptr();
-        load!((*flow).key_check) == key.check()
+        load!((*flow).key_check) == check
     }
 
     /// From the pod to the wire.
@@ -157,6 +168,22 @@ const NO_DIRECTION: Direction = Direction {
     _pad: [0; 3],
 };
 
+/// An entry and the check of the key that it was found by, or would be.
+pub struct Found {
+    pub entry: Option<Entry>,
+    pub check: u32,
+}
+
+impl Found {
+    #[inline(always)]
+    pub fn by<F: Family>(key: &Key<F::Addr>) -> Self {
+        Self {
+            entry: Entry::find::<F>(key),
+            check: key.check(),
+        }
+    }
+}
+
 /// True for a direction that the kernel has confirmed, whoever may use it.
 #[inline(always)]
 pub fn is_confirmed(direction: *mut Direction, now: Now) -> bool {
@@ -182,9 +209,9 @@ impl Looked {
 /// Looks at a direction for packets from this entrance, and changes nothing; `Err` says why they are
 /// the kernel's.
 #[inline(always)]
-pub fn look<A: Address>(
+pub fn look(
     entry: Entry,
-    key: &Key<A>,
+    check: u32,
     direction: *mut Direction,
     entrance: &Entrance,
     now: Now,
@@ -197,7 +224,8 @@ pub fn look<A: Address>(
     let way_out = load_words!((*direction).way_out, WayOut);
     let confirmed_entrance = load_words!((*direction).entrance, Entrance);
     // See `Direction`: 0 means "being written", and a change between the two looks a torn copy.
-    if generation == 0 || load!((*direction).generation) != generation || !entry.is_still_of(key) {
+    if generation == 0 || load!((*direction).generation) != generation || !entry.is_still_of(check)
+    {
         return Err(Verdict::Unconfirmed);
     }
     if confirmed_entrance != *entrance {
@@ -216,15 +244,15 @@ pub fn look<A: Address>(
 /// The way out of a direction that is confirmed for packets with these flags (none, where they are not
 /// TCP) from this entrance; `Err` says why it is the kernel's.
 #[inline(always)]
-pub fn way_out<A: Address>(
+pub fn way_out(
     entry: Entry,
-    key: &Key<A>,
+    check: u32,
     direction: *mut Direction,
     entrance: &Entrance,
     flags: TcpFlags,
     now: Now,
 ) -> Result<Cached, Verdict> {
-    let looked = look(entry, key, direction, entrance, now)?;
+    let looked = look(entry, check, direction, entrance, now)?;
     if looked.is_closed_by(flags) {
         // Conntrack may have let go of a connection that it long hasn't seen, and then this packet
         // is INVALID to it, and to kube-proxy's rule. Sent again, it goes fast; unless the kernel
@@ -237,24 +265,18 @@ pub fn way_out<A: Address>(
 
 /// Stores a way out that was looked up again.
 #[inline(always)]
-pub fn refresh<A: Address>(
-    entry: Entry,
-    key: &Key<A>,
-    direction: *mut Direction,
-    way_out: WayOut,
-    now: Now,
-) {
+pub fn refresh(entry: Entry, check: u32, direction: *mut Direction, way_out: WayOut, now: Now) {
     store!((*direction).generation, 0);
     store_words!((*direction).way_out, WayOut, way_out);
     store!((*direction).generation, now.generation);
-    give_back(entry, key, direction);
+    give_back(entry, check, direction);
 }
 
 /// What was written into an entry that has become another flow's meanwhile is not true of that one:
 /// it is to be confirmed anew.
 #[inline(always)]
-fn give_back<A: Address>(entry: Entry, key: &Key<A>, direction: *mut Direction) {
-    if !entry.is_still_of(key) {
+fn give_back(entry: Entry, check: u32, direction: *mut Direction) {
+    if !entry.is_still_of(check) {
         store!((*direction).confirmed, confirmed::NO);
     }
 }
@@ -264,16 +286,6 @@ fn give_back<A: Address>(entry: Entry, key: &Key<A>, direction: *mut Direction) 
 pub fn clear(direction: *mut Direction) {
     if load!((*direction).confirmed) != confirmed::NO {
         store!((*direction).confirmed, confirmed::NO);
-    }
-}
-
-/// Guard 1: what a packet that opens a TCP connection forgets of an older one on the same tuple. A
-/// SYN begins anew in both directions; a SYN-ACK in its own, so that the ACK after it is fast.
-#[inline(always)]
-pub fn forget_on_syn(own: *mut Direction, other: *mut Direction, is_ack: bool) {
-    clear(own);
-    if !is_ack {
-        clear(other);
     }
 }
 
@@ -297,19 +309,13 @@ impl Witnessed {
 
     /// Writes it into the flow's entry.
     #[inline(always)]
-    pub fn confirm<A: Address>(
-        &self,
-        entry: Entry,
-        key: &Key<A>,
-        direction: *mut Direction,
-        now: Now,
-    ) {
+    pub fn confirm(&self, entry: Entry, check: u32, direction: *mut Direction, now: Now) {
         store!((*direction).generation, 0);
         store_words!((*direction).way_out, WayOut, self.way_out);
         store_words!((*direction).entrance, Entrance, self.entrance);
         store!((*direction).epoch, now.epoch);
         store!((*direction).confirmed, self.confirmation());
         store!((*direction).generation, now.generation);
-        give_back(entry, key, direction);
+        give_back(entry, check, direction);
     }
 }

@@ -7,44 +7,79 @@
 //! may forbid it: the error is the kernel's, and so is the next packet of the flow that it is about, so that
 //! conntrack knows that flow when the next error comes.
 
+use core::mem::MaybeUninit;
+
 use underpass_common::{
     flow::{PROTOCOL_TCP, PROTOCOL_UDP},
-    verdict::Verdict,
+    settings::Offload,
 };
 
 use crate::{
-    entrance::Side,
+    entrance::{Side, of_pods},
     family::Family,
-    flow::{self, Entry, Now},
+    flow::{self, Found, Now},
+    maps,
     packet::{Buffer as _, ETHERNET, Skb},
-    parse::{ICMP_HEADER, Names, Packet},
+    parse::{ICMP_HEADER, Kind, Names, Packet},
     words::{Entrance, Tuple},
 };
 
 /// Bytes of the quoted transport header that every error has (RFC 792).
 const QUOTED: usize = 8;
 
-/// Whether an error may follow the flow that it is about; `Err` says why it is the kernel's. A
-/// function of its own, as `parse` is.
+/// Whether the packet is an error that may go fast. A look at two bytes, for what is none.
+#[inline(always)]
+pub fn may_go<F: Family, S: Side>(skb: Skb) -> bool {
+    let frame = skb.frame(ETHERNET + F::HEADER + ICMP_HEADER);
+    F::holds_error(&frame) && may_follow::<F, S>(skb)
+}
+
+/// Whether an error may follow the flow that it is about. On a stack of its own, beside that of the way that all
+/// packets go.
 #[inline(never)]
-pub fn follow<F: Family, S: Side>(
+fn may_follow<F: Family, S: Side>(skb: Skb) -> bool {
+    let mut place = MaybeUninit::uninit();
+    let settings = match maps::settings() {
+        Some(settings) if settings.offload == Offload::Confirmed as u8 => settings,
+        _ => return false,
+    };
+    match of_pods::<F, S>(skb, settings, &mut place) {
+        Ok(error) if error.kind == Kind::IcmpError => {
+            let entrance = S::entrance(skb, settings, error);
+            follow::<F, S>(skb, error, &entrance, Now::of(settings))
+                && S::is_from_there::<F>(skb, error)
+        }
+        _ => false,
+    }
+}
+
+/// False also where the next packet of the flow is to be the kernel's, too.
+#[inline(always)]
+fn follow<F: Family, S: Side>(
     skb: Skb,
-    packet: &Packet<F::Addr>,
+    error: &Packet<F::Addr>,
     entrance: &Entrance,
-    now: &Now,
-) -> Result<(), Verdict> {
-    let quoted = read_quoted::<F>(skb, packet).ok_or(Verdict::Icmp)?;
-    let key = S::quoted_key::<F>(&packet.tuple, &quoted).ok_or(Verdict::Icmp)?;
-    let entry = Entry::find::<F>(&key).ok_or(Verdict::Icmp)?;
-    let (own, other) = S::directions(entry);
-    if flow::way_out(entry, &key, own, entrance, packet.tcp_flags, *now).is_err() {
+    now: Now,
+) -> bool {
+    let Some(quoted) = read_quoted::<F>(skb, error) else {
+        return false;
+    };
+    if !S::may_report(&error.tuple, &quoted) {
+        return false;
+    }
+    let Found { entry, check } = S::find_quoted::<F>(&quoted);
+    let Some(entry) = entry else {
+        return false;
+    };
+    let own = S::own(entry);
+    let is_fast = flow::way_out(entry, check, own, entrance, error.tcp_flags, now).is_ok();
+    let Some(other) = S::other::<F>(entry, &quoted) else {
+        return false;
+    };
+    if !is_fast {
         flow::clear(other);
-        return Err(Verdict::Icmp);
     }
-    if !flow::is_confirmed(other, *now) {
-        return Err(Verdict::Icmp);
-    }
-    Ok(())
+    is_fast && flow::is_confirmed(other, now)
 }
 
 /// Reads the tuple of the packet that an error quotes, in that packet's own direction. `None`: it is

@@ -15,7 +15,7 @@ use underpass_common::{
     route::Route,
     settings::Settings,
     verdict::{COUNTS, Count},
-    xdp::Lease,
+    xdp::{Lease, MAX_UPLINKS},
 };
 
 /// PodCIDRs of peers, and exceptions among them.
@@ -60,11 +60,15 @@ pub static PODS: HashMap<u32, Pod, MAX_PODS> = HashMap::new();
 pub static LAST_STAMPED: PerCpuArray<Entrance, 1> = PerCpuArray::new();
 
 #[btf_map(name = "xdp_lease")]
-pub static XDP_LEASE: Array<Lease, 1> = Array::new();
+pub static XDP_LEASE: HashMap<u32, Lease, MAX_UPLINKS> = HashMap::new();
 
 /// Host-side veths whose pod's end takes frames from XDP.
 #[btf_map(name = "xdp_pods")]
 pub static XDP_PODS: DevMapHash<MAX_PODS> = DevMapHash::new();
+
+/// Uplinks that send what XDP hands them.
+#[btf_map(name = "xdp_uplinks")]
+pub static XDP_UPLINKS: DevMapHash<MAX_UPLINKS> = DevMapHash::new();
 
 /// How many lines each CPU has written of traced packets. Not pinned: it goes with the programs.
 #[btf_map(name = "traced")]

@@ -82,6 +82,14 @@ impl Skb {
         unsafe { (*self.skb).pkt_type == PACKET_HOST }
     }
 
+    /// The device that it came in by, 0 for the host's own: `skb_iif` of the kernel, which stays with a packet that
+    /// is forwarded.
+    #[inline(always)]
+    pub fn came_in_by(self) -> u32 {
+        // SAFETY: see `len`.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
     /// The witness: see `underpass_common::tag`.
     #[inline(always)]
     pub fn witness(self) -> u16 {

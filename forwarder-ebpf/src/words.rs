@@ -12,6 +12,7 @@ use underpass_common::{
     endpoint::Endpoint,
     flow::{self, FlowKey, PROTOCOL_ICMP, PROTOCOL_ICMPV6},
     route::Route,
+    settings::Settings,
     tag,
 };
 
@@ -102,6 +103,15 @@ const _: () = {
 };
 
 impl Entrance {
+    /// That of what comes in by an uplink: with several, which one is part of what was confirmed.
+    #[inline(always)]
+    pub fn of_wire(settings: &Settings, uplink: u32) -> Self {
+        Self {
+            ifindex: if settings.has_transit() { uplink } else { 0 },
+            ..Self::WIRE
+        }
+    }
+
     /// [`flow::Entrance::WIRE`].
     pub const WIRE: Self = Self {
         ifindex: 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use underpass_bench::beside;
-use underpass_bench::soak::{self, Options};
+use underpass_bench::soak::{self, Ingress, Options};
 
 /// Has agents restart, crash, be upgraded and taken out, and pods, nodes and MACs change, under traffic
 ///
@@ -24,6 +24,9 @@ struct Arguments {
     /// Which events, in which order: the same for the same seed
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Where the agents take packets for pods up: tc or xdp
+    #[arg(long, value_name = "HOOK", default_value = "tc")]
+    ingress: Ingress,
     /// Write all figures to soak.json in this directory, and the agents' logs
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -49,6 +52,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         during: Duration::try_from_secs_f64(arguments.minutes * 60.0)
             .context("--minutes is a number of minutes, not less than 0")?,
         seed: arguments.seed,
+        ingress: arguments.ingress,
         out: arguments.out,
     })
 }

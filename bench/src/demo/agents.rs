@@ -12,6 +12,7 @@ use super::clusters::NODES;
 use super::pings;
 use super::stage::{Held, Stage, held};
 use crate::lab::{AgentOptions, AgentProcess, Lab, Node};
+use crate::leftovers::{self, LIBERAL};
 use crate::measure::share::Counted;
 use crate::traffic::{UdpFlow, UdpReport};
 use crate::{wait_for, wait_until};
@@ -22,8 +23,6 @@ const READY: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Packets each way before, during and after the agent's absence, at 1,000 a second.
 const PACKETS: u64 = 700;
-/// The sysctl that an agent changes, and `detach` puts back.
-const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
 /// An agent on each node of a cluster.
 #[derive(Debug)]
@@ -112,7 +111,8 @@ impl<'a> Agents<'a> {
         }
         for (node, liberal) in lab.nodes().iter().zip(&liberal) {
             lab.underpass(node, &["detach"])?;
-            nothing_left_on(lab, node, liberal)?;
+            let left = leftovers::of(lab, node, liberal)?;
+            ensure!(left.is_empty(), "detach has left {}", left.join(", "));
         }
         // The kernel frees a program a moment after its last user has gone.
         wait_until(DEADLINE, "the kernel frees our programs", || {
@@ -186,23 +186,4 @@ fn loaded_programs(lab: &Lab) -> Result<BTreeSet<u64>> {
 fn id_of(program: &Value) -> Result<u64> {
     let id = program["id"].as_u64();
     id.with_context(|| format!("bpftool shows a program without an id: {program}"))
-}
-
-/// Whether a node is as it was before its agent came.
-fn nothing_left_on(lab: &Lab, node: &Node, liberal: &str) -> Result<()> {
-    let pins = lab.bpffs(node);
-    ensure!(!pins.exists(), "{} is still there", pins.display());
-    let routes = node.run(&["ip", "route", "show", "proto", "85"])?;
-    ensure!(
-        routes.trim().is_empty(),
-        "{} still has routes of ours: {routes}",
-        node.name()
-    );
-    let now = node.read_sysctl(LIBERAL)?;
-    ensure!(
-        now == liberal,
-        "{}: {LIBERAL} is {now}, and was {liberal}",
-        node.name()
-    );
-    Ok(())
 }

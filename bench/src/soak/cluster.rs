@@ -9,11 +9,12 @@ use aya::maps::{Array, Map, MapData};
 use underpass_common::map_names;
 use underpass_common::settings::{LAYOUT_VERSION, Settings};
 
+use super::Ingress;
 use super::event::{Event, Kind, NODES, UNTOUCHED};
 use super::ledger::Account;
-use super::leftovers::{self, LIBERAL};
 use super::vitals::Vitals;
 use crate::lab::{AgentOptions, AgentProcess, Families, Lab, Node, PodPlan};
+use crate::leftovers::{self, LIBERAL};
 use crate::measure::share::Counted;
 use crate::traffic::{UdpFlow, announce};
 use crate::{Backend, wait_for};
@@ -27,6 +28,7 @@ const SPARE: usize = 3;
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub lab: Lab,
+    ingress: Ingress,
     /// By node.
     agents: Vec<Option<AgentProcess>>,
     /// What was counted on each node when it was last looked at.
@@ -41,8 +43,11 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Makes it, without agents.
-    pub(super) fn new(underpass: &Path) -> Result<Self> {
+    pub(super) fn new(underpass: &Path, ingress: Ingress) -> Result<Self> {
+        let by_xdp = ingress == Ingress::Xdp;
         let lab = Lab::builder()
+            .whole_frames(by_xdp)
+            .pod_gro(by_xdp)
             .nodes(NODES)
             .pods(2)
             .families(Families::Dual)
@@ -55,6 +60,7 @@ impl Cluster {
             liberal: liberal.collect::<Result<_>>()?,
             counted: vec![Counted::default(); lab.nodes().len()],
             lab,
+            ingress,
             agents: Vec::new(),
             macs: 0,
             pods: 0,
@@ -63,9 +69,13 @@ impl Cluster {
 
     /// Starts an agent on each node.
     pub(super) fn start_agents(&mut self) -> Result<()> {
-        let agents = self.lab.start_agents(&AgentOptions::default(), READY)?;
+        let agents = self.lab.start_agents(&self.options(), READY)?;
         self.agents = agents.into_iter().map(Some).collect();
         self.settle()
+    }
+
+    fn options(&self) -> AgentOptions {
+        AgentOptions::default().args(["--ingress", self.ingress.name()])
     }
 
     fn has_agents(&self) -> bool {
@@ -131,7 +141,7 @@ impl Cluster {
     }
 
     fn start(&mut self, node: usize) -> Result<()> {
-        let options = AgentOptions::default();
+        let options = self.options();
         let mut agent = self.lab.start_agent(self.node(node), &options)?;
         agent.wait_ready(READY)?;
         self.agents[node - 1] = Some(agent);
@@ -197,7 +207,7 @@ impl Cluster {
         if lot.is_multiple_of(2) {
             self.pretend(node, LAYOUT_VERSION - 1)?;
         }
-        let options = AgentOptions::default();
+        let options = self.options();
         for life in [lot / 2, lot / 1_000, lot / 500_000] {
             let agent = self.lab.start_agent(self.node(node), &options)?;
             thread::sleep(Duration::from_millis(life % START_MS));

@@ -7,7 +7,6 @@
 mod cluster;
 mod event;
 mod ledger;
-mod leftovers;
 mod report;
 mod table;
 mod talker;
@@ -16,6 +15,7 @@ mod vitals;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -44,8 +44,42 @@ pub struct Options {
     pub during: Duration,
     /// Which events, in which order.
     pub seed: u64,
+    /// Where packets for pods are taken up.
+    pub ingress: Ingress,
     /// Where the figures and the agents' logs go.
     pub out: Option<PathBuf>,
+}
+
+/// `--ingress` of the agents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ingress {
+    /// TC.
+    #[default]
+    Tc,
+    /// XDP, on wires and into pods that it has something to carry on: whole frames, and GRO.
+    Xdp,
+}
+
+impl Ingress {
+    /// As the agent's command line has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+        }
+    }
+}
+
+impl FromStr for Ingress {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "tc" => Ok(Self::Tc),
+            "xdp" => Ok(Self::Xdp),
+            _ => Err("it is tc or xdp".to_owned()),
+        }
+    }
 }
 
 /// Runs it and prints the table. False where something was lost or is left over. Ends early, in good order, where this
@@ -55,7 +89,7 @@ pub struct Options {
 /// Where this is not root, or the clusters cannot be made.
 pub fn run(options: &Options) -> Result<bool> {
     interrupt::catch()?;
-    let mut soak = Soak::start(&options.underpass)?;
+    let mut soak = Soak::start(&options.underpass, options.ingress)?;
     let mut faults = Vec::new();
     if let Err(error) = soak.events(options) {
         // Whatever it is, the table tells what had been until then.
@@ -82,9 +116,9 @@ struct Soak {
 }
 
 impl Soak {
-    fn start(underpass: &Path) -> Result<Self> {
-        let mut with_agents = Cluster::new(underpass)?;
-        let without = Cluster::new(underpass)?;
+    fn start(underpass: &Path, ingress: Ingress) -> Result<Self> {
+        let mut with_agents = Cluster::new(underpass, ingress)?;
+        let without = Cluster::new(underpass, ingress)?;
         with_agents.start_agents()?;
         let traffic = Traffic::start(&with_agents.lab)?;
         let twin = Traffic::start(&without.lab)?;

@@ -12,7 +12,7 @@ use underpass_common::{
 };
 
 use crate::{
-    packet::{Buffer, Frame, OutOfBounds},
+    packet::{Buffer, ETHERNET, Frame, OutOfBounds},
     parse::Names,
     words::{Key, Tuple, WayOut},
 };
@@ -60,6 +60,8 @@ pub trait Family {
     const ETHERTYPE: u16;
     /// Length of the IP header; longer ones are the kernel's.
     const HEADER: usize;
+    /// Where the header names the protocol behind it.
+    const PROTOCOL: usize;
     /// ICMP's protocol number in this family.
     const ICMP: u8;
     const ECHO_REQUEST: u8;
@@ -67,9 +69,25 @@ pub trait Family {
 
     /// Reads and checks the IP header; `Err` says why the packet is the kernel's.
     fn header(frame: &Frame) -> Result<Header<Self::Addr>, Verdict>;
+    /// The source address alone, of a header that nobody has looked at yet.
+    fn source(frame: &Frame) -> Result<Self::Addr, OutOfBounds>;
+    /// The destination address, likewise.
+    fn destination(frame: &Frame) -> Result<Self::Addr, OutOfBounds>;
     /// Reads the IP header at `offset` that an ICMP error quotes. `None`: it is one that fast packets
     /// do not have.
     fn quoted(frame: &Frame, offset: usize) -> Option<Header<Self::Addr>>;
+    /// True where there is an ICMP error behind the IP header, as far as two bytes of a packet that nobody has looked
+    /// at yet tell.
+    fn holds_error(frame: &Frame) -> bool {
+        let header = frame.bytes::<1>(ETHERNET + Self::PROTOCOL);
+        let message = frame.bytes::<1>(ETHERNET + Self::HEADER);
+        match (header, message) {
+            (Ok(protocol), Ok(message)) => {
+                protocol.load_u8::<0>() == Self::ICMP && Self::is_error(message.load_u8::<0>())
+            }
+            _ => false,
+        }
+    }
     /// True for the ICMP types that report an error and quote the packet it is about.
     fn is_error(icmp_type: u8) -> bool;
     /// Takes one off the TTL or hop limit, and does what checksums need.

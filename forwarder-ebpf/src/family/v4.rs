@@ -33,6 +33,7 @@ impl Family for V4 {
     type Addr = [u32; 1];
     const ETHERTYPE: u16 = 0x0800;
     const HEADER: usize = 20;
+    const PROTOCOL: usize = 9;
     const ICMP: u8 = flow::PROTOCOL_ICMP;
     const ECHO_REQUEST: u8 = flow::ICMP_ECHO_REQUEST;
     const ECHO_REPLY: u8 = flow::ICMP_ECHO_REPLY;
@@ -61,6 +62,18 @@ impl Family for V4 {
             hops,
             total_len: u32::from(u16::from_be_bytes([len_high, len_low])),
         })
+    }
+
+    #[inline(always)]
+    fn source(frame: &Frame) -> Result<Self::Addr, OutOfBounds> {
+        let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
+        Ok([header.load_u32::<12>()])
+    }
+
+    #[inline(always)]
+    fn destination(frame: &Frame) -> Result<Self::Addr, OutOfBounds> {
+        let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
+        Ok([header.load_u32::<16>()])
     }
 
     #[inline(always)]

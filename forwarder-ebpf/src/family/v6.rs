@@ -40,6 +40,7 @@ impl Family for V6 {
     type Addr = [u32; 4];
     const ETHERTYPE: u16 = 0x86dd;
     const HEADER: usize = 40;
+    const PROTOCOL: usize = 6;
     const ICMP: u8 = flow::PROTOCOL_ICMPV6;
     const ECHO_REQUEST: u8 = flow::ICMPV6_ECHO_REQUEST;
     const ECHO_REPLY: u8 = flow::ICMPV6_ECHO_REPLY;
@@ -70,6 +71,28 @@ impl Family for V6 {
             hops,
             total_len: Self::HEADER as u32 + u32::from(u16::from_be_bytes([len_high, len_low])),
         })
+    }
+
+    #[inline(always)]
+    fn source(frame: &Frame) -> Result<Self::Addr, OutOfBounds> {
+        let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
+        Ok([
+            header.load_u32::<8>(),
+            header.load_u32::<12>(),
+            header.load_u32::<16>(),
+            header.load_u32::<20>(),
+        ])
+    }
+
+    #[inline(always)]
+    fn destination(frame: &Frame) -> Result<Self::Addr, OutOfBounds> {
+        let header = frame.bytes::<{ Self::HEADER }>(ETHERNET)?;
+        Ok([
+            header.load_u32::<24>(),
+            header.load_u32::<28>(),
+            header.load_u32::<32>(),
+            header.load_u32::<36>(),
+        ])
     }
 
     #[inline(always)]

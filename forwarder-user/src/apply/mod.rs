@@ -44,8 +44,8 @@ pub struct Applier {
     no_xdp: Option<String>,
     /// Why XDP is not on the uplink, where it should be.
     xdp_refused: Option<String>,
-    /// The uplink's MAC, where XDP may carry packets.
-    leased: Option<Mac>,
+    /// The uplink and its MAC, where XDP may carry packets.
+    leased: Option<(u32, Mac)>,
 }
 
 impl Applier {

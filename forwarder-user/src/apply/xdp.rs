@@ -37,30 +37,31 @@ impl Applier {
     /// Where the kernel refuses.
     pub fn renew_xdp_lease(&mut self) -> anyhow::Result<()> {
         match self.leased {
-            Some(mac) => self.maps.set_xdp_lease(&lease(mac)?),
+            Some((ifindex, mac)) => self.maps.set_xdp_lease(ifindex, &lease(ifindex, mac)?),
             None => Ok(()),
         }
     }
 
     /// Lets XDP carry packets to the uplink's MAC, or none.
     pub(super) fn lease_xdp(&mut self, plan: &Plan, failures: &mut Failures) {
-        let mac = plan
+        self.leased = plan
             .uplink
             .as_ref()
             .filter(|_| plan.xdp)
-            .map(|uplink| uplink.mac);
-        self.leased = mac;
-        let written = match mac {
-            Some(mac) => lease(mac).and_then(|lease| self.maps.set_xdp_lease(&lease)),
-            None => self
-                .maps
-                .xdp_lease()
-                .and_then(|found| match found == Lease::default() {
-                    true => Ok(()),
-                    false => self.maps.set_xdp_lease(&Lease::default()),
-                }),
-        };
-        failures.note(written);
+            .map(|uplink| (uplink.ifindex, uplink.mac));
+        failures.note(self.renew_xdp_lease());
+        failures.note(self.end_other_leases());
+    }
+
+    /// Takes out the leases of devices that have none any longer.
+    fn end_other_leases(&mut self) -> anyhow::Result<()> {
+        let leased = self.leased.map(|(ifindex, _)| ifindex);
+        for ifindex in self.maps.xdp_leases()?.into_keys() {
+            if Some(ifindex) != leased {
+                self.maps.remove_xdp_lease(ifindex)?;
+            }
+        }
+        Ok(())
     }
 
     /// Attaches the program to the uplink; what there is to tell of it.
@@ -113,12 +114,13 @@ fn listed(ifindexes: &std::collections::BTreeSet<u32>) -> Vec<u32> {
     ifindexes.iter().copied().collect()
 }
 
-fn lease(uplink_mac: Mac) -> anyhow::Result<Lease> {
+fn lease(uplink: u32, uplink_mac: Mac) -> anyhow::Result<Lease> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
     Ok(Lease {
-        uplink_mac,
         until_ns: now_ns + LEASE_NS,
+        uplink,
+        uplink_mac,
         ..Lease::default()
     })
 }

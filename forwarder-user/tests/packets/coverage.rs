@@ -11,7 +11,7 @@ use crate::rig::with_rig;
 use crate::table::run;
 use crate::{
     always, confirmed, entrances, icmp_error, ipv6, key_check, mtu, parsing, quotes, sources, tcp,
-    to_pod, to_wire,
+    to_pod, to_wire, transit,
 };
 
 /// Verdicts that a hook cannot give, by the way it is written.
@@ -29,8 +29,10 @@ fn impossible(hook: Hook) -> &'static [(Verdict, &'static str)] {
         ],
         Hook::FromWireXdp => unreachable!("it gives no reasons: see `express`"),
         Hook::FromWire => &[
-            (NoRoute, "the way out of a packet for a pod is an endpoint"),
-            (OtherEntrance, "all uplinks are one entrance"),
+            (
+                NoRoute,
+                "a pod is reached by an endpoint, and what no route holds is not in transit",
+            ),
             (Confirmed, EXITS_ONLY),
             (Unwitnessed, EXITS_ONLY),
             (OtherNextHop, EXITS_ONLY),
@@ -112,5 +114,6 @@ fn all_rows() -> Vec<crate::table::Row> {
     rows.extend(sources::rows());
     rows.extend(to_wire::rows());
     rows.extend(to_pod::rows());
+    rows.extend(transit::rows());
     rows
 }

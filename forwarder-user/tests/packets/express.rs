@@ -8,12 +8,13 @@ use underpass_common::xdp::Lease;
 
 use crate::builder::{ACK, ETHERNET, FIN, Packet, echo_request, tcp, udp};
 use crate::cast::{
-    GENERATION, MTU, NARROW_MTU, NARROW_UPLINK, OTHER_VETH, POD_VETH, STRANGER_MAC, TO_POD, macs_at,
+    GENERATION, MTU, NARROW_MTU, NARROW_UPLINK, OTHER_VETH, POD_VETH, STRANGER_MAC, TO_POD, UPLINK,
+    macs_at,
 };
 use crate::confirmed::but;
 use crate::family::{Family, Twin as _};
 use crate::parsing::toward;
-use crate::rig::{LEASE, Rig, with_rig};
+use crate::rig::{LEASE, RECEIVER, Rig, with_rig};
 use crate::table::{PASS, Row, XDP_REDIRECT, run_express};
 use crate::world::World;
 use crate::{
@@ -84,7 +85,7 @@ fn world_of(packet: &Packet, change: impl FnOnce(&mut Direction)) -> World {
 }
 
 /// Runs a frame: whether XDP has carried it. What it lets pass is as it was.
-fn is_carried(rig: &mut Rig, frame: &[u8]) -> bool {
+pub fn is_carried(rig: &mut Rig, frame: &[u8]) -> bool {
     let (answer, bytes) = rig.run_xdp(frame).expect("a run");
     match answer {
         XDP_REDIRECT => true,
@@ -119,9 +120,19 @@ fn without_a_lease_xdp_carries_nothing() {
                 (other_mac, false),
                 (LEASE, true),
             ] {
-                rig.loaded.maps.set_xdp_lease(&lease).expect("a lease");
+                let maps = &mut rig.loaded.maps;
+                maps.set_xdp_lease(RECEIVER, &lease).expect("a lease");
                 assert_eq!(is_carried(rig, &frame), carried, "{family:?}: {lease:?}");
             }
+            // One of another device is none.
+            rig.loaded.maps.remove_xdp_lease(RECEIVER).expect("maps");
+            rig.loaded.maps.set_xdp_lease(UPLINK, &LEASE).expect("maps");
+            assert!(!is_carried(rig, &frame), "{family:?}");
+            rig.loaded.maps.remove_xdp_lease(UPLINK).expect("maps");
+            rig.loaded
+                .maps
+                .set_xdp_lease(RECEIVER, &LEASE)
+                .expect("maps");
         }
     });
 }

@@ -166,12 +166,23 @@ fn neighbour_discovery(hook: Hook) -> Vec<Row> {
     let multicast: Ipv6Addr = "ff02::1".parse().expect("an address");
     let (_, src_mac) = macs_at(hook);
     let to_all = |name: String, packet: Packet| {
+        // Where a pod's own address is looked for first, there is none.
+        let is_pods = match hook {
+            Hook::FromPod | Hook::ToWire => {
+                packet.tuple().expect("an IP packet").src != IpAddr::from(link_local)
+            }
+            Hook::FromWire | Hook::FromWireXdp => false,
+            Hook::ToPod => true,
+        };
         at(
             hook,
             name,
             packet.dst(multicast).macs(ALL_NODES_MAC, src_mac),
         )
-        .kernel(Verdict::NotForUs)
+        .kernel(match is_pods {
+            true => Verdict::NotForUs,
+            false => Verdict::NotPodTraffic,
+        })
     };
     let router_alert = [0, 5, 2, 0, 0, 1, 0];
     let mut rows: Vec<_> = [130, 131, 132, 133, 134, 135, 136, 137, 143]

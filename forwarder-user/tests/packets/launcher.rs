@@ -44,6 +44,7 @@ fn family_of(frame: &[u8]) -> Family {
 mod word {
     pub const MARK: usize = 2;
     pub const PRIORITY: usize = 8;
+    pub const INGRESS_IFINDEX: usize = 9;
     pub const IFINDEX: usize = 10;
     pub const TC_INDEX: usize = 11;
     pub const CB: usize = 12;
@@ -56,6 +57,8 @@ mod word {
 pub struct Metadata {
     /// The device whose hook this is.
     pub ifindex: u32,
+    /// The device that the packet came in by, as an exit sees it; 0: it is the host's own.
+    pub came_in_by: u32,
     /// `tc_index`.
     pub witness: u16,
     /// Among the packets that wait in a queueing discipline.
@@ -113,6 +116,7 @@ impl Launcher {
     pub fn run(&self, hook: Hook, frame: &[u8], with: &Metadata) -> Result<Run> {
         let mut context = [0u32; word::COUNT];
         context[word::MARK] = with.witness.into();
+        context[word::INGRESS_IFINDEX] = with.came_in_by;
         context[word::IFINDEX] = with.ifindex;
         context[word::GSO_SIZE] = with.gso_size;
         context[word::PRIORITY] = with.priority;

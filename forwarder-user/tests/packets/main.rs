@@ -31,6 +31,7 @@ mod table;
 mod tcp;
 mod to_pod;
 mod to_wire;
+mod transit;
 mod transport;
 mod verifier;
 mod world;

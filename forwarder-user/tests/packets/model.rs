@@ -34,6 +34,32 @@ pub struct Fast {
     pub is_error: bool,
 }
 
+/// Whose packets those at a hook may be.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    /// One of our pods sends it.
+    FromPod,
+    /// It is for one of them.
+    ToPod,
+    /// It is on its way between other nodes' pods.
+    Transit,
+}
+
+impl Side {
+    fn of(world: &World, hook: Hook, ip: &Ip) -> Option<Self> {
+        match hook {
+            Hook::FromPod => is_own(ip.src).then_some(Self::FromPod),
+            _ if is_own(ip.dst) => Some(Self::ToPod),
+            _ => (world.settings.transit != 0 && !is_own(ip.src)).then_some(Self::Transit),
+        }
+    }
+
+    /// Flows are seen from the pod that sends, or else from the one that receives.
+    fn is_outgoing(self) -> bool {
+        self != Self::ToPod
+    }
+}
+
 /// `None`: the kernel has the frame, as it came.
 pub fn fast(world: &World, arrival: Arrival<'_>) -> Option<Fast> {
     let Arrival { hook, frame, .. } = arrival;
@@ -48,16 +74,10 @@ pub fn fast(world: &World, arrival: Arrival<'_>) -> Option<Fast> {
     if is_padded && arrival.gso_size != 0 {
         return None;
     }
-    let own = match hook {
-        Hook::FromPod => ip.src,
-        _ => ip.dst,
-    };
-    if !is_own(own) {
-        return None;
-    }
+    let side = Side::of(world, hook, &ip)?;
     let way_out = match ip.kind {
-        Kind::Flow(names) => flows_way_out(world, arrival, &ip, names)?,
-        Kind::Error => errors_way_out(world, arrival, &ip)?,
+        Kind::Flow(names) => flows_way_out(world, arrival, side, &ip, names)?,
+        Kind::Error => errors_way_out(world, arrival, side, &ip)?,
     };
     let mtu = mtu(way_out.ifindex)?;
     let fits = match arrival.gso_size as usize {
@@ -79,14 +99,22 @@ fn is_own(address: IpAddr) -> bool {
     }
 }
 
-fn flows_way_out(world: &World, arrival: Arrival<'_>, ip: &Ip, names: Names) -> Option<WayOut> {
+fn flows_way_out(
+    world: &World,
+    arrival: Arrival<'_>,
+    side: Side,
+    ip: &Ip,
+    names: Names,
+) -> Option<WayOut> {
     let has = |flag| names.tcp_flags & flag != 0;
     if names.is_tcp && (has(SYN) || !has(ACK)) {
         return None;
     }
-    let is_outgoing = arrival.hook == Hook::FromPod;
-    let flow = find(world, &key(ip, names, is_outgoing))?;
-    let (direction, _) = directions(flow, arrival.hook);
+    let flow = find(world, &key(ip, names, side.is_outgoing()))?;
+    let direction = match side {
+        Side::ToPod => flow.ingress,
+        Side::FromPod | Side::Transit => flow.egress,
+    };
     let closes_late =
         names.is_tcp && direction.confirmed == confirmed::MID_STREAM && (has(FIN) || has(RST));
     if !may_use(world, arrival, &direction) || closes_late {
@@ -95,28 +123,33 @@ fn flows_way_out(world: &World, arrival: Arrival<'_>, ip: &Ip, names: Names) -> 
     if direction.generation == world.settings.generation {
         return Some(direction.way_out);
     }
-    looked_up(world, arrival.hook, ip)
+    looked_up(world, side, ip)
 }
 
 /// An error belongs to the flow of the packet that it quotes, which went the other way, and must come
 /// from where the kernel would look for its sender.
-fn errors_way_out(world: &World, arrival: Arrival<'_>, ip: &Ip) -> Option<WayOut> {
+fn errors_way_out(world: &World, arrival: Arrival<'_>, side: Side, ip: &Ip) -> Option<WayOut> {
     let quote = &arrival.frame[14..][..ip.total_len][ip.headers_len..];
     let (quoted, names) = Ip::quoted(ip.family, quote)?;
-    let is_outgoing = arrival.hook == Hook::FromPod;
-    if quoted.src != ip.dst || (is_outgoing && quoted.dst != ip.src) {
+    let is_from_pod = side == Side::FromPod;
+    if quoted.src != ip.dst || (is_from_pod && quoted.dst != ip.src) {
         return None;
     }
-    let flow = find(world, &key(&quoted, names, !is_outgoing))?;
-    let (own, other) = directions(flow, arrival.hook);
+    let flow = find(world, &key(&quoted, names, !side.is_outgoing()))?;
+    let (own, other) = match side {
+        Side::FromPod => (flow.egress, flow.ingress),
+        Side::ToPod => (flow.ingress, flow.egress),
+        // Each direction is a flow of its own.
+        Side::Transit => (flow.egress, find(world, &key(&quoted, names, true))?.egress),
+    };
     let is_known = other.confirmed != confirmed::NO && other.epoch == world.settings.epoch;
     if !may_use(world, arrival, &own) || !is_known {
         return None;
     }
-    if !is_outgoing && !kernel::sends_out_of(arrival.ifindex, ip.src) {
+    if !is_from_pod && !kernel::sends_out_of(arrival.ifindex, ip.src) {
         return None;
     }
-    looked_up(world, arrival.hook, ip)
+    looked_up(world, side, ip)
 }
 
 fn find(world: &World, key: &FlowKey<IpAddr>) -> Option<Flow> {
@@ -124,17 +157,11 @@ fn find(world: &World, key: &FlowKey<IpAddr>) -> Option<Flow> {
     flows.find(|(one, _)| one == key).map(|(_, flow)| *flow)
 }
 
-/// A hook's own direction, and the other one.
-fn directions(flow: Flow, hook: Hook) -> (Direction, Direction) {
-    match hook {
-        Hook::FromPod => (flow.egress, flow.ingress),
-        _ => (flow.ingress, flow.egress),
-    }
-}
-
 fn may_use(world: &World, arrival: Arrival<'_>, direction: &Direction) -> bool {
     let (ifindex, mac) = match arrival.hook {
         Hook::FromPod => (arrival.ifindex, &arrival.frame[..6]),
+        // Of several uplinks it matters which.
+        _ if world.settings.transit != 0 => (arrival.ifindex, &[0; 6][..]),
         _ => (0, &[0; 6][..]),
     };
     direction.confirmed != confirmed::NO
@@ -174,8 +201,8 @@ fn key(ip: &Ip, names: Names, is_outgoing: bool) -> FlowKey<IpAddr> {
 }
 
 /// Where trie or endpoints send the packet now.
-fn looked_up(world: &World, hook: Hook, ip: &Ip) -> Option<WayOut> {
-    if hook == Hook::FromWire {
+fn looked_up(world: &World, side: Side, ip: &Ip) -> Option<WayOut> {
+    if side == Side::ToPod {
         let endpoint = world.endpoints.get(&ip.dst)?;
         return Some(WayOut {
             ifindex: endpoint.ifindex,

@@ -25,17 +25,22 @@ use underpass_common::map_names;
 use underpass_common::verdict::{Count, Hook, Verdict};
 use underpass_common::xdp::Lease;
 
-use crate::cast::{NARROW_UPLINK, POD_VETH, UPLINK_MAC};
+use crate::cast::{NARROW_UPLINK, POD_VETH, UPLINK, UPLINK_MAC};
 use crate::devices::enter_new_namespace;
 use crate::launcher::{Launcher, Metadata, Run};
 use crate::world::World;
 
 /// XDP may carry what comes to the uplink, for ever.
 pub const LEASE: Lease = Lease {
-    uplink_mac: UPLINK_MAC,
-    _pad: [0; 2],
     until_ns: u64::MAX,
+    uplink: UPLINK,
+    uplink_mac: UPLINK_MAC,
+    _pad: [0; 6],
 };
+
+/// The device that `BPF_PROG_TEST_RUN` has an XDP frame come in by, where it is told no other: loopback. To the
+/// programs it is a part of the uplink, as in a bond.
+pub const RECEIVER: u32 = 1;
 
 /// Where the BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -105,10 +110,13 @@ impl Rig {
         if let Some(why) = &loaded.xdp_refused {
             bail!("no XDP: {why}");
         }
-        loaded.maps.set_xdp_lease(&LEASE)?;
+        loaded.maps.set_xdp_lease(RECEIVER, &LEASE)?;
         // The narrow device is some rows' way out.
         for ifindex in [POD_VETH, NARROW_UPLINK] {
             loaded.maps.add_xdp_pod(ifindex)?;
+        }
+        for ifindex in [UPLINK, NARROW_UPLINK] {
+            loaded.maps.add_xdp_uplink(ifindex)?;
         }
         Self::of(loaded, pins)
     }

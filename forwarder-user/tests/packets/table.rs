@@ -68,6 +68,8 @@ pub struct Row {
     witness: Witness,
     fate: Fate,
     has_twin: bool,
+    /// Between pods of other nodes: each direction is a flow of its own.
+    is_in_transit: bool,
     after: Box<dyn Fn(&mut World)>,
 }
 
@@ -94,6 +96,7 @@ pub fn at(hook: Hook, name: impl Into<String>, packet: Packet) -> Row {
             false => Witness::From(entrance),
         },
         fate: Fate::Unseen,
+        is_in_transit: false,
         after: Box::new(|_| {}),
     }
 }
@@ -110,6 +113,12 @@ impl Row {
     pub fn flow(self, flow: Flow) -> Self {
         let key = self.key();
         self.world(|world| world.flows.push((key, flow)))
+    }
+
+    /// The node has several uplinks, and the packet is of a flow between other nodes' pods.
+    pub fn in_transit(mut self) -> Self {
+        self.is_in_transit = true;
+        self.settings(|settings| settings.transit = 1)
     }
 
     pub fn settings(self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -149,6 +158,12 @@ impl Row {
     /// The hook is that of another device.
     pub fn device(mut self, ifindex: u32) -> Self {
         self.device.ifindex = ifindex;
+        self
+    }
+
+    /// The packet came to the node by this device, as an exit sees it.
+    pub fn came_in_by(mut self, ifindex: u32) -> Self {
+        self.device.came_in_by = ifindex;
         self
     }
 
@@ -221,7 +236,7 @@ impl Row {
 
     /// The name of the flow that the packet is of, or tells of.
     fn key(&self) -> FlowKey<IpAddr> {
-        let is_from_pod = matches!(self.hook, Hook::FromPod | Hook::ToWire);
+        let is_from_pod = matches!(self.hook, Hook::FromPod | Hook::ToWire) || self.is_in_transit;
         let (packet, is_from_pod) = match self.packet.quoted() {
             Some(quoted) => (quoted, !is_from_pod),
             None => (&self.packet, is_from_pod),

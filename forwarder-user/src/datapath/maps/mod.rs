@@ -37,8 +37,9 @@ pub struct Maps {
     peers: HashMap<MapData, PeerName, Peer>,
     peers_batch: Batch<PeerName, Peer>,
     agent: Array<MapData, Agent>,
-    xdp_lease: Array<MapData, Lease>,
+    xdp_lease: HashMap<MapData, u32, Lease>,
     xdp_pods: DevMapHash<MapData>,
+    xdp_uplinks: DevMapHash<MapData>,
 }
 
 impl Maps {
@@ -56,8 +57,9 @@ impl Maps {
             peers: open(&pins.map(map_names::PEERS), Map::HashMap)?,
             peers_batch: Batch::open(&pins.map(map_names::PEERS))?,
             agent: open(&pins.map(map_names::AGENT), Map::Array)?,
-            xdp_lease: open(&pins.map(map_names::XDP_LEASE), Map::Array)?,
+            xdp_lease: open(&pins.map(map_names::XDP_LEASE), Map::HashMap)?,
             xdp_pods: open(&pins.map(map_names::XDP_PODS), Map::DevMapHash)?,
+            xdp_uplinks: open(&pins.map(map_names::XDP_UPLINKS), Map::DevMapHash)?,
         })
     }
 

@@ -2,6 +2,7 @@
 //! exactly what the model says.
 
 mod mutate;
+mod transit;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -53,8 +54,19 @@ fn from_wire_agrees_with_the_model() {
     });
 }
 
+#[test]
+fn from_wire_of_several_agrees_with_the_model() {
+    with_rig("from_wire_of_several_agrees_with_the_model", |rig| {
+        agree_in(rig, Hook::FromWire, transit::world(), transit::frames());
+    });
+}
+
 fn agree(rig: &mut Rig, hook: Hook) {
-    let world = world();
+    agree_in(rig, hook, world(), frames(hook));
+}
+
+/// Runs mutations of frames, and noise, in a world: first frames of flows, then errors about them.
+fn agree_in(rig: &mut Rig, hook: Hook, world: World, frames: [Vec<Vec<u8>>; 2]) {
     rig.put(&world).expect("maps");
     let rig = RefCell::new(rig);
     let tried = Cell::new(0);
@@ -66,30 +78,31 @@ fn agree(rig: &mut Rig, hook: Hook) {
         failure_persistence: None,
         ..Config::default()
     };
-    let result = TestRunner::new(config).run(&arrivals(hook), |(frame, ifindex, gso_size)| {
-        if Instant::now() > end {
-            return Ok(());
-        }
-        let mut rig = rig.borrow_mut();
-        // A SYN of an earlier case may have cleared flows.
-        rig.put_flows(&world.flows)
-            .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
-        let arrival = Arrival {
-            hook,
-            ifindex,
-            gso_size,
-            frame: &frame,
-        };
-        tried.update(|tried| tried + 1);
-        if hook == Hook::FromWire && gso_size == 0 {
-            let is_carried = check_express(&mut rig, &world, arrival)?;
-            carried.update(|carried| carried + u32::from(is_carried));
-        }
-        if let Some(kind) = check(&rig, &world, arrival)? {
-            *fast.borrow_mut().entry(kind).or_insert(0) += 1;
-        }
-        Ok(())
-    });
+    let result =
+        TestRunner::new(config).run(&arrivals(hook, frames), |(frame, ifindex, gso_size)| {
+            if Instant::now() > end {
+                return Ok(());
+            }
+            let mut rig = rig.borrow_mut();
+            // A SYN of an earlier case may have cleared flows.
+            rig.put_flows(&world.flows)
+                .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            let arrival = Arrival {
+                hook,
+                ifindex,
+                gso_size,
+                frame: &frame,
+            };
+            tried.update(|tried| tried + 1);
+            if hook == Hook::FromWire && gso_size == 0 {
+                let is_carried = check_express(&mut rig, &world, arrival)?;
+                carried.update(|carried| carried + u32::from(is_carried));
+            }
+            if let Some(kind) = check(&rig, &world, arrival)? {
+                *fast.borrow_mut().entry(kind).or_insert(0) += 1;
+            }
+            Ok(())
+        });
     if let Err(error) = result {
         panic!("{error}");
     }
@@ -293,8 +306,10 @@ fn frames(hook: Hook) -> [Vec<Vec<u8>>; 2] {
 }
 
 /// A frame, its device and its segment size.
-fn arrivals(hook: Hook) -> impl Strategy<Value = (Vec<u8>, u32, u32)> {
-    let [of_flows, errors] = frames(hook);
+fn arrivals(
+    hook: Hook,
+    [of_flows, errors]: [Vec<Vec<u8>>; 2],
+) -> impl Strategy<Value = (Vec<u8>, u32, u32)> {
     let frames = prop_oneof![
         2 => prop::sample::select(of_flows),
         1 => prop::sample::select(errors),

@@ -62,7 +62,7 @@ impl Case<'_> {
                 mac: self.packet.dst_mac(),
                 _pad: [0; 2],
             },
-            _ => Entrance::WIRE,
+            _ => wire(&self.before, self.row.device.ifindex),
         }
     }
 
@@ -72,6 +72,7 @@ impl Case<'_> {
         match (self.row.hook, self.row.verdict()) {
             (Hook::ToWire | Hook::ToPod, _) => tag::NONE,
             (Hook::FromPod, Some(Verdict::Fast)) => tag::FAST,
+            (_, Some(Verdict::Fast)) if self.row.is_in_transit => tag::FAST,
             (_, Some(verdict)) if is_stamped(verdict) => self.tag(&self.entrance()),
             _ => tag::NONE,
         }
@@ -163,6 +164,18 @@ impl Case<'_> {
             vec![]
         };
         same("last stamped", &changed, &expected)
+    }
+}
+
+/// The entrance of what comes in by an uplink.
+pub(super) fn wire(world: &World, uplink: u32) -> Entrance {
+    Entrance {
+        ifindex: if world.settings.transit == 0 {
+            0
+        } else {
+            uplink
+        },
+        ..Entrance::WIRE
     }
 }
 

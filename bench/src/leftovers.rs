@@ -10,13 +10,13 @@ use crate::lab::{Lab, Node};
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// The sysctl that an agent changes, and `detach` puts back.
-pub(super) const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
+pub(crate) const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 
 /// What is left, in words; `liberal`: what [`LIBERAL`] was.
 ///
 /// # Errors
 /// Where the node cannot be looked at.
-pub(super) fn of(lab: &Lab, node: &Node, liberal: &str) -> Result<Vec<String>> {
+pub(crate) fn of(lab: &Lab, node: &Node, liberal: &str) -> Result<Vec<String>> {
     let mut left = Vec::new();
     let pins = lab.bpffs(node);
     if pins.exists() {
@@ -40,7 +40,7 @@ pub(super) fn of(lab: &Lab, node: &Node, liberal: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// How many programs hang on a node's devices, by TCX or as filters.
+/// How many programs hang on a node's devices, by TCX, as filters or by XDP.
 fn attached(node: &Node) -> Result<usize> {
     let mut devices: Vec<_> = node.pods().iter().map(|pod| pod.node_veth()).collect();
     devices.push(node.uplink());
@@ -50,6 +50,9 @@ fn attached(node: &Node) -> Result<usize> {
             let filters = node.run(&["tc", "filter", "show", "dev", device, side])?;
             programs += filters.matches(" bpf ").count();
         }
+        let shown = node.run(&["ip", "-json", "link", "show", "dev", device])?;
+        let links: serde_json::Value = serde_json::from_str(&shown)?;
+        programs += usize::from(links.pointer("/0/xdp").is_some());
     }
     if KernelVersion::current()? < TCX {
         return Ok(programs);
