@@ -45,7 +45,7 @@ pub struct Applier {
     /// Why XDP is not on the uplink, where it should be.
     xdp_refused: Option<String>,
     /// The uplink and its MAC, where XDP may carry packets.
-    leased: Option<(u32, Mac)>,
+    leased: BTreeMap<u32, (u32, Mac)>,
 }
 
 impl Applier {
@@ -64,7 +64,7 @@ impl Applier {
             written: None,
             no_xdp: loaded.xdp_refused,
             xdp_refused: None,
-            leased: None,
+            leased: BTreeMap::new(),
         })
     }
 
@@ -132,7 +132,7 @@ impl Applier {
             self.doubt_confirmations();
         }
         let mut failures = Failures::default();
-        self.lease_xdp(plan, &mut failures);
+        self.lease_xdp(plan, kernel, &mut failures);
         self.remove_xdp_pods(&changes, &mut failures);
         self.write_pods(&changes, &mut failures);
         self.write_trie(&changes, &mut failures);

@@ -10,6 +10,7 @@ use super::failures::Failures;
 use super::tell::tell;
 use super::{Applier, Changes, Plan};
 use crate::datapath::attach::Device;
+use crate::world::Kernel;
 use crate::world::netlink::Filter;
 
 impl Applier {
@@ -36,28 +37,28 @@ impl Applier {
     /// # Errors
     /// Where the kernel refuses.
     pub fn renew_xdp_lease(&mut self) -> anyhow::Result<()> {
-        match self.leased {
-            Some((ifindex, mac)) => self.maps.set_xdp_lease(ifindex, &lease(ifindex, mac)?),
-            None => Ok(()),
+        for (&receiver, &(uplink, mac)) in &self.leased {
+            self.maps.set_xdp_lease(receiver, &lease(uplink, mac)?)?;
         }
+        Ok(())
     }
 
     /// Lets XDP carry packets to the uplink's MAC, or none.
-    pub(super) fn lease_xdp(&mut self, plan: &Plan, failures: &mut Failures) {
-        self.leased = plan
-            .uplink
-            .as_ref()
-            .filter(|_| plan.xdp)
-            .map(|uplink| (uplink.ifindex, uplink.mac));
+    pub(super) fn lease_xdp(&mut self, plan: &Plan, kernel: &Kernel, failures: &mut Failures) {
+        self.leased.clear();
+        for uplink in plan.uplink.iter().filter(|_| plan.xdp) {
+            let receivers = kernel.receivers(uplink.ifindex).into_iter();
+            self.leased
+                .extend(receivers.map(|receiver| (receiver, (uplink.ifindex, uplink.mac))));
+        }
         failures.note(self.renew_xdp_lease());
         failures.note(self.end_other_leases());
     }
 
     /// Takes out the leases of devices that have none any longer.
     fn end_other_leases(&mut self) -> anyhow::Result<()> {
-        let leased = self.leased.map(|(ifindex, _)| ifindex);
         for ifindex in self.maps.xdp_leases()?.into_keys() {
-            if Some(ifindex) != leased {
+            if !self.leased.contains_key(&ifindex) {
                 self.maps.remove_xdp_lease(ifindex)?;
             }
         }

@@ -26,6 +26,21 @@ pub struct Kernel {
     pub onlookers: Vec<String>,
 }
 
+impl Kernel {
+    /// The devices whose drivers see, and show to XDP under their own index, the frames that come in by an interface:
+    /// itself, and those members of a bond that take part. What comes in by one that stands by the bond would drop.
+    pub fn receivers(&self, ifindex: u32) -> BTreeSet<u32> {
+        let is_bond = |link: &Link| link.kind == LinkKind::Bond;
+        let is_member = |link: &&Link| link.upper == Some(ifindex) && link.up && !link.stands_by;
+        let mut receivers = BTreeSet::from([ifindex]);
+        if self.links.get(&ifindex).is_some_and(is_bond) {
+            let members = self.links.values().filter(is_member);
+            receivers.extend(members.map(|member| member.ifindex));
+        }
+        receivers
+    }
+}
+
 /// A policy rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRule {

@@ -96,7 +96,7 @@ impl World {
             if self.climate.is_by_xdp {
                 let taking = maps.xdp_pods()?;
                 ensure!(taking.len() == pods.len(), "by XDP: {taking:?}");
-                ensure!(maps.xdp_lease()?.until_ns != 0, "XDP may carry nothing");
+                ensure!(!maps.xdp_leases()?.is_empty(), "XDP may carry nothing");
             }
             Ok(())
         })

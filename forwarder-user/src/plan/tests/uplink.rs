@@ -135,6 +135,32 @@ fn a_member_is_no_uplink_and_its_bond_is() {
 }
 
 #[test]
+fn a_bonds_frames_are_received_by_the_members_that_take_part() {
+    let mut kernel = world(2).kernel;
+    let bond = link(7, "bond0", LinkKind::Bond, None);
+    let member = |ifindex| Link {
+        upper: Some(7),
+        ..link(ifindex, "member", LinkKind::Other, None)
+    };
+    let stands_by = Link {
+        stands_by: true,
+        ..member(21)
+    };
+    let down = Link {
+        up: false,
+        ..member(22)
+    };
+    for link in [bond, member(20), stands_by, down, member(23)] {
+        kernel.links.insert(link.ifindex, link);
+    }
+    assert_eq!(kernel.receivers(7), [7, 20, 23].into());
+    assert_eq!(kernel.receivers(20), [20].into());
+    // What comes in by a bridge's port the bridge's own XDP sees, if any.
+    assert_eq!(kernel.receivers(CNI0), [CNI0].into());
+    assert_eq!(kernel.receivers(99), [99].into());
+}
+
+#[test]
 fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
     let mut world = world(2);
     let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
