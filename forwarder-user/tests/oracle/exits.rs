@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use underpass_bench::Lab;
-use underpass_common::flow::PROTOCOL_UDP;
+use underpass_common::flow::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 use super::cast::{Family, Place, outside};
 use super::climate::Climate;
@@ -86,7 +86,11 @@ impl Exits {
         let mut outcomes = Vec::new();
         for (number, injection) in batch.iter().enumerate() {
             let port = &self.ports[injection.place.index()];
-            if let Err(errno) = port.send(&injection.offload, &injection.bytes) {
+            let offload = match self.is_by_xdp && injection.place == Place::Wire {
+                true => shown_to_xdp(injection),
+                false => injection.offload,
+            };
+            if let Err(errno) = port.send(&offload, &injection.bytes) {
                 outcomes.push(Outcome {
                     injection: number,
                     event: Event::Refused(errno),
@@ -166,6 +170,26 @@ impl Exits {
         let left = end.saturating_duration_since(Instant::now()).as_millis();
         let ready = poll(&self.ports, i32::try_from(left).unwrap_or(i32::MAX))?;
         Ok(ready.contains(&true))
+    }
+}
+
+/// What stands beside a frame on the wire. XDP sees the frame alone: that a checksum is left to the card it knows by the
+/// sum over the pseudo header in the place of TCP's or UDP's, as every kernel leaves it. One that belongs elsewhere, or
+/// is begun with another sum, no kernel sends.
+fn shown_to_xdp(injection: &Injection) -> Offload {
+    const IN_ORDER: [&str; 2] = ["partial checksum", "segment train"];
+    let is_in_order = injection.what.iter().all(|what| IN_ORDER.contains(what));
+    let protocol_at = match injection.bytes.get(12..14) {
+        Some([8, 0]) => 23,
+        _ => 20,
+    };
+    let protocol = injection.bytes.get(protocol_at);
+    let has_it = [PROTOCOL_TCP, PROTOCOL_UDP]
+        .iter()
+        .any(|it| protocol == Some(it));
+    match is_in_order && has_it {
+        true => injection.offload,
+        false => Offload::default(),
     }
 }
 
