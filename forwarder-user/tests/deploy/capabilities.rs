@@ -196,7 +196,7 @@ fn pod_gro_takes_sys_admin() -> Result<()> {
     for (capabilities, may) in [(given, false), (more, true)] {
         let place = |node| -> Result<OnNode> {
             let place = OnNode::new(&lab, node, &pod, &pod.containers[0])?;
-            Ok(place.capabilities(&capabilities).with_namespaces()?)
+            place.capabilities(&capabilities).with_namespaces()
         };
         let mut agents = Vec::new();
         for node in lab.nodes() {
