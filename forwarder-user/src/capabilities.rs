@@ -20,6 +20,14 @@ pub fn missing() -> Result<Vec<Capability>> {
     Ok(missing_of(&effective))
 }
 
+/// Whether a capability is there.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn has(capability: Capability) -> Result<bool> {
+    caps::has_cap(None, CapSet::Effective, capability).context("cannot read the capabilities")
+}
+
 fn missing_of(effective: &CapsHashSet) -> Vec<Capability> {
     let has = |capability: &Capability| {
         // CAP_SYS_ADMIN stands in for those that were once part of it.

@@ -18,6 +18,7 @@ use crate::datapath::load::MAX_FLOWS;
 use crate::datapath::pins::DEFAULT_DIR;
 use crate::packet_trace::PacketFilter;
 use crate::sysctl;
+use crate::xdp::XdpMode;
 
 pub use layers::parse;
 pub use looking::{
@@ -181,16 +182,6 @@ pub enum IngressMode {
     Xdp,
 }
 
-/// Where in the kernel XDP runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum XdpMode {
-    /// In the device's driver; where that has none, TC does the work
-    #[default]
-    Native,
-    /// Behind the driver, on any device: for trying
-    Generic,
-}
-
 /// What to do about GRO at the pods' end of their veths, without which XDP can hand them nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PodGro {
@@ -199,6 +190,20 @@ pub enum PodGro {
     Leave,
     /// Switch it on, with --ingress xdp. Nobody switches it off again: it lives as long as the pod
     Set,
+}
+
+/// Whether there is XDP before TC, and how.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct IngressArgs {
+    /// Who looks first at what comes in by the uplink
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_INGRESS")]
+    pub ingress: IngressMode,
+    /// Where in the kernel XDP runs, with --ingress xdp
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_XDP_MODE")]
+    pub xdp_mode: XdpMode,
+    /// What to do about GRO at the pods' end of their veths, with --ingress xdp
+    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_POD_GRO")]
+    pub pod_gro: PodGro,
 }
 
 /// What to do about `net.netfilter.nf_conntrack_tcp_be_liberal`.
@@ -281,15 +286,9 @@ pub struct AgentArgs {
     /// Who keeps the kernel's host-gw routes
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_ROUTES")]
     pub routes: RoutesMode,
-    /// Who looks first at what comes in by the uplinks
-    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_INGRESS")]
-    pub ingress: IngressMode,
-    /// Where in the kernel XDP runs, with --ingress xdp
-    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_XDP_MODE")]
-    pub xdp_mode: XdpMode,
-    /// What to do about GRO at the pods' end of their veths, with --ingress xdp
-    #[arg(long, value_enum, default_value_t, env = "UNDERPASS_POD_GRO")]
-    pub pod_gro: PodGro,
+    /// Whether there is XDP.
+    #[command(flatten)]
+    pub ingress: IngressArgs,
     /// What to do about net.netfilter.nf_conntrack_tcp_be_liberal
     #[arg(long, value_enum, default_value_t, env = "UNDERPASS_TCP_BE_LIBERAL")]
     pub tcp_be_liberal: BeLiberal,

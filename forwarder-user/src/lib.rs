@@ -32,3 +32,4 @@ mod random;
 pub mod stop;
 pub mod sysctl;
 pub mod world;
+pub mod xdp;

@@ -11,7 +11,7 @@ use underpass::cli::{
     NeighbourLimits, OffloadMode, PodGro, RoutesMode,
 };
 use underpass::config::{self, Config};
-use underpass::datapath::{Pins, XdpMode};
+use underpass::datapath::Pins;
 use underpass::world::kubernetes::Access;
 use underpass::world::source::Choice;
 use underpass::{detach, inspect, stop, sysctl};
@@ -68,11 +68,8 @@ fn run_agent(args: AgentArgs) -> Result<()> {
         max_flows: args.max_flows,
         set_be_liberal: args.tcp_be_liberal == BeLiberal::Set,
         raise_neighbour_limits: args.neighbour_limits == NeighbourLimits::Raise,
-        xdp_mode: match args.xdp_mode {
-            cli::XdpMode::Native => XdpMode::Native,
-            cli::XdpMode::Generic => XdpMode::Generic,
-        },
-        set_pod_gro: args.pod_gro == PodGro::Set,
+        xdp_mode: args.ingress.xdp_mode,
+        set_pod_gro: args.ingress.pod_gro == PodGro::Set,
         listen: args.listen,
         trace_packets: args.trace_packets.clone(),
         log_format: args.log_format,
@@ -117,7 +114,7 @@ fn config(args: AgentArgs, nodes: &Choice) -> Config {
             RoutesMode::Observe => config::RoutesMode::Observe,
             RoutesMode::Manage => config::RoutesMode::Manage,
         },
-        ingress: match args.ingress {
+        ingress: match args.ingress.ingress {
             IngressMode::Tc => config::Ingress::Tc,
             IngressMode::Xdp => config::Ingress::Xdp,
         },

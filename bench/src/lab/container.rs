@@ -36,6 +36,8 @@ struct Mount {
     /// Below the folder that becomes the root.
     target: PathBuf,
     read_only: bool,
+    /// With what is mounted below the source.
+    recursive: bool,
 }
 
 impl Container {
@@ -61,7 +63,20 @@ impl Container {
     /// # Errors
     /// When there is no such source, or no place for it.
     pub fn mount(self, source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Self> {
-        self.add_mount(source.as_ref(), target.as_ref(), false)
+        self.add_mount(source.as_ref(), target.as_ref(), false, false)
+    }
+
+    /// As [`mount`](Self::mount), with what is mounted below the source at this time: so a pod has it by
+    /// `mountPropagation: HostToContainer`.
+    ///
+    /// # Errors
+    /// As [`mount`](Self::mount).
+    pub fn mount_recursive(
+        self,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+    ) -> Result<Self> {
+        self.add_mount(source.as_ref(), target.as_ref(), false, true)
     }
 
     /// As [`mount`](Self::mount), read-only.
@@ -73,7 +88,7 @@ impl Container {
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
     ) -> Result<Self> {
-        self.add_mount(source.as_ref(), target.as_ref(), true)
+        self.add_mount(source.as_ref(), target.as_ref(), true, false)
     }
 
     /// With the machine's libraries, for a program that isn't linked statically.
@@ -131,7 +146,13 @@ impl Container {
         Ok(command)
     }
 
-    fn add_mount(mut self, source: &Path, target: &Path, read_only: bool) -> Result<Self> {
+    fn add_mount(
+        mut self,
+        source: &Path,
+        target: &Path,
+        read_only: bool,
+        recursive: bool,
+    ) -> Result<Self> {
         let target = self.root.join(target.strip_prefix("/").unwrap_or(target));
         // A mount point below an earlier mount is that one's affair.
         let is_covered = self
@@ -146,6 +167,7 @@ impl Container {
             source: source.to_owned(),
             target,
             read_only,
+            recursive,
         });
         Ok(self)
     }
@@ -169,9 +191,13 @@ fn make_mount_point(source: &Path, target: &Path) -> Result<()> {
 fn move_in(root: &Path, mounts: &[Mount]) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     remount(Path::new("/"), MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
-    bind(root, root)?;
+    bind(root, root, MsFlags::empty())?;
     for mount in mounts {
-        bind(&mount.source, &mount.target)?;
+        let below = match mount.recursive {
+            true => MsFlags::MS_REC,
+            false => MsFlags::empty(),
+        };
+        bind(&mount.source, &mount.target, below)?;
         if mount.read_only {
             make_read_only(&mount.target)?;
         }
@@ -184,9 +210,9 @@ fn move_in(root: &Path, mounts: &[Mount]) -> nix::Result<()> {
     chdir("/")
 }
 
-fn bind(source: &Path, target: &Path) -> nix::Result<()> {
+fn bind(source: &Path, target: &Path, more: MsFlags) -> nix::Result<()> {
     let none = None::<&str>;
-    mount(Some(source), target, none, MsFlags::MS_BIND, none)
+    mount(Some(source), target, none, MsFlags::MS_BIND | more, none)
 }
 
 fn make_read_only(target: &Path) -> nix::Result<()> {

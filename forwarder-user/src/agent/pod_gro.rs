@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
+use caps::Capability;
 use nix::sched::{CloneFlags, setns};
 use tracing::{info, warn};
 use underpass_common::addr::Mac;
 use underpass_common::pod::PodIngress;
 
+use crate::capabilities;
 use crate::ethtool;
 use crate::plan::{Plan, PodPlan};
 use crate::world::kernel::{Kernel, LinkKind, VethPeer};
@@ -48,6 +50,10 @@ impl PodGro {
             let (Some(peer), false) = (peer, self.done.contains(&key)) else {
                 continue;
             };
+            if let Some(why) = may_not() {
+                self.warn_once(&why);
+                break;
+            }
             match switch_on(peer) {
                 Ok(()) => {
                     info!("GRO is on now at the pod's end of {} (--pod-gro leave for not doing this)", pod.name);
@@ -71,6 +77,17 @@ impl PodGro {
     }
 }
 
+/// Why this process can switch it on for no pod at all.
+fn may_not() -> Option<String> {
+    // Where the kernel does not tell, trying does.
+    let may = capabilities::has(Capability::CAP_SYS_ADMIN).unwrap_or(true);
+    (!may).then(|| {
+        "--pod-gro set: this process lacks CAP_SYS_ADMIN, without which it cannot enter the pods' network \
+         namespaces: GRO stays as it is there, and the packets of pods where it is off go by TC"
+            .to_owned()
+    })
+}
+
 /// On a thread of its own, which the pod's namespace is never left by.
 fn switch_on(peer: VethPeer) -> Result<()> {
     let id = peer.netns_id.context("it is in no namespace of its own")?;
@@ -79,8 +96,7 @@ fn switch_on(peer: VethPeer) -> Result<()> {
          mount the host's /run/netns, or use the host's process namespace)",
     )?;
     let switching = thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET)
-            .context("cannot enter its network namespace (CAP_SYS_ADMIN)")?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("cannot enter its network namespace")?;
         let name = nix::net::if_::if_indextoname(peer.ifindex).context("its interface is gone")?;
         let name = name
             .into_string()

@@ -6,8 +6,8 @@ use tracing::{error, info, warn};
 use underpass_common::agent::{Agent as Record, Ingress, NodesSource};
 
 use crate::config::{self, Config, RoutesMode};
-use crate::datapath::XdpMode;
 use crate::plan::Problem;
+use crate::xdp::XdpMode;
 
 /// Tells what is new, and keeps quiet about what has been told.
 pub struct Reporter {

@@ -44,8 +44,9 @@ pub struct Applier {
     no_xdp: Option<String>,
     /// Why XDP is not on uplinks where it should be, by interface index.
     xdp_refused: BTreeMap<u32, String>,
-    /// The uplinks of which XDP may carry what comes in, with their MACs.
-    leased: BTreeMap<u32, Mac>,
+    /// The devices of which XDP may carry what comes in, each with the uplink that it is or is a part of, and that
+    /// one's MAC.
+    leased: BTreeMap<u32, (u32, Mac)>,
 }
 
 impl Applier {
@@ -133,7 +134,7 @@ impl Applier {
             self.doubt_confirmations();
         }
         let mut failures = Failures::default();
-        self.lease_xdp(plan, &mut failures);
+        self.lease_xdp(plan, kernel, &mut failures);
         self.remove_xdp_targets(&changes, &mut failures);
         self.write_pods(&changes, &mut failures);
         self.write_trie(&changes, &mut failures);

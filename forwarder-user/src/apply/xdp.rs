@@ -12,7 +12,6 @@ use super::failures::Failures;
 use super::tell::tell;
 use super::{Applier, Changes, Plan};
 use crate::datapath::attach::Device;
-use crate::plan::Uplink;
 use crate::world::Kernel;
 use crate::world::netlink::Filter;
 
@@ -40,17 +39,24 @@ impl Applier {
     /// # Errors
     /// Where the kernel refuses.
     pub fn renew_xdp_lease(&mut self) -> anyhow::Result<()> {
-        for (&ifindex, &mac) in &self.leased {
-            self.maps.set_xdp_lease(ifindex, &lease(ifindex, mac)?)?;
+        for (&receiver, &(uplink, mac)) in &self.leased {
+            self.maps.set_xdp_lease(receiver, &lease(uplink, mac)?)?;
         }
         Ok(())
     }
 
     /// Lets XDP carry packets to the MACs of the uplinks where it is, and no others.
-    pub(super) fn lease_xdp(&mut self, plan: &Plan, failures: &mut Failures) {
-        let has_xdp = |uplink: &&Uplink| plan.xdp.contains(&uplink.ifindex);
-        let uplinks = plan.uplinks.iter().filter(has_xdp);
-        self.leased = uplinks.map(|uplink| (uplink.ifindex, uplink.mac)).collect();
+    pub(super) fn lease_xdp(&mut self, plan: &Plan, kernel: &Kernel, failures: &mut Failures) {
+        self.leased.clear();
+        for uplink in plan
+            .uplinks
+            .iter()
+            .filter(|it| plan.xdp.contains(&it.ifindex))
+        {
+            let receivers = kernel.receivers(uplink.ifindex).into_iter();
+            self.leased
+                .extend(receivers.map(|receiver| (receiver, (uplink.ifindex, uplink.mac))));
+        }
         let written = self.end_leases().and_then(|()| self.renew_xdp_lease());
         failures.note(written);
     }

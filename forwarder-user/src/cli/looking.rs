@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Output, PinArgs, ReadArgs, UplinkArgs};
+use super::{IngressArgs, Output, PinArgs, ReadArgs, UplinkArgs};
 
 /// `underpass status`.
 #[derive(Clone, Debug, Args)]
@@ -195,6 +195,9 @@ pub struct CheckArgs {
         env = "UNDERPASS_EXTRA_IFACE"
     )]
     pub extra_iface: Vec<String>,
+    /// Whether the agent is to have XDP.
+    #[command(flatten)]
+    pub ingress: IngressArgs,
     /// Stay after it where nothing fails, doing nothing, until told to stop (SIGTERM, SIGINT): for a
     /// DaemonSet, whose containers may not end
     #[arg(long)]

@@ -20,7 +20,8 @@ use underpass_common::verdict::Hook;
 
 use super::link_info::Place;
 use super::load::program;
-use super::{Pins, XdpMode, clsact, express, filter, link_info, pins, query};
+use super::{Pins, clsact, express, filter, link_info, pins, query};
+use crate::xdp::XdpMode;
 
 /// How programs are attached on this kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,37 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use aya::Ebpf;
 use aya::programs::Xdp;
 use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_cmd};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkMessage;
 use tracing::debug;
 use underpass_common::verdict::Hook;
 
 use super::{bpf, clsact, link_info, pins, query};
-
-/// Where in the kernel XDP runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the device's driver, before the kernel makes a packet of a frame.
-    #[default]
-    Native,
-    /// Behind the driver, on any device: it works, and saves little.
-    Generic,
-}
-
-impl XdpMode {
-    /// Its name, as `--xdp-mode` takes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-
-    const fn flags(self) -> u32 {
-        match self {
-            Self::Native => XDP_FLAGS_DRV_MODE,
-            Self::Generic => XDP_FLAGS_SKB_MODE,
-        }
-    }
-}
+use crate::xdp::{AttachedXdp, NOT_NATIVE, XdpMode, programs, why_not_native};
 
 /// The XDP program of the object.
 ///
@@ -64,7 +41,9 @@ pub(super) fn attach(ebpf: &mut Ebpf, ifindex: u32, pin: &Path, mode: XdpMode) -
     if std::fs::symlink_metadata(pin).is_ok() {
         // In another mode it has to be taken off first; TC carries everything meanwhile.
         let is_alike = link_info::xdp_device(pin)? == Some(ifindex)
-            && query::xdp(ifindex)?.is_some_and(|there| there.mode == Some(mode));
+            && query::xdp(ifindex)?
+                .iter()
+                .any(|there| there.mode == Some(mode));
         if is_alike && update(pin, descriptor.as_fd())? {
             return Ok(());
         }
@@ -95,7 +74,7 @@ fn create(program: BorrowedFd<'_>, ifindex: u32, mode: XdpMode) -> io::Result<Ow
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
     attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
-    attr.link_create.flags = mode.flags();
+    attr.link_create.flags = flags(mode);
     // SAFETY: the members that this command reads, and no pointer; it answers with a descriptor.
     unsafe { bpf::descriptor(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
@@ -116,8 +95,8 @@ fn update(pin: &Path, program: BorrowedFd<'_>) -> Result<bool> {
 
 /// Says in words why there is no XDP.
 fn refused<T>(error: io::Error, ifindex: u32, mode: XdpMode) -> Result<T> {
-    let there = query::xdp(ifindex).ok().flatten();
-    match (error.raw_os_error(), there) {
+    let there = query::xdp(ifindex).unwrap_or_default();
+    match (error.raw_os_error(), there.first()) {
         (Some(libc::EBUSY | libc::EEXIST), Some(there)) => {
             let name = query::program_name(there.program);
             let name = name.map_or_else(String::new, |name| format!(" ({name})"));
@@ -127,21 +106,21 @@ fn refused<T>(error: io::Error, ifindex: u32, mode: XdpMode) -> Result<T> {
             )
         }
         (Some(libc::EOPNOTSUPP), _) if mode == XdpMode::Native => {
-            bail!(
-                "the driver has no native XDP, or not in its present settings; \
-                 --xdp-mode generic works everywhere, and saves little"
-            )
+            let why = link(ifindex).ok().flatten().as_ref().map(why_not_native);
+            let why = why.unwrap_or_else(|| NOT_NATIVE.to_owned());
+            bail!("{why}; --xdp-mode generic works everywhere, and saves little")
         }
         _ => Err(error).with_context(|| format!("the kernel refuses {} XDP", mode.name())),
     }
 }
 
-/// What XDP runs on a device.
-pub(super) fn ask(ifindex: u32) -> Result<Option<query::AttachedXdp>> {
-    use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
-    use netlink_packet_route::RouteNetlinkMessage;
-    use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+/// The XDP programs of a device; none where it has none, or is gone.
+pub(super) fn ask(ifindex: u32) -> Result<Vec<AttachedXdp>> {
+    Ok(link(ifindex)?.iter().flat_map(programs).collect())
+}
 
+/// What the kernel tells of a device, in the namespace of this thread; `None`: there is no such device.
+fn link(ifindex: u32) -> Result<Option<LinkMessage>> {
     let mut request = LinkMessage::default();
     request.header.index = ifindex;
     let mut found = None;
@@ -152,26 +131,16 @@ pub(super) fn ask(ifindex: u32) -> Result<Option<query::AttachedXdp>> {
             let RouteNetlinkMessage::NewLink(link) = answer else {
                 return false;
             };
-            let parts = link
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    LinkAttribute::Xdp(parts) => Some(parts),
-                    _ => None,
-                });
-            let parts = parts.map(Vec::as_slice).unwrap_or_default();
-            let program = parts.iter().find_map(|part| match part {
-                LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) => Some(*id),
-                _ => None,
-            });
-            let mode = parts.iter().find_map(|part| match part {
-                LinkXdp::Attached(XdpAttached::Driver) => Some(XdpMode::Native),
-                LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
-                _ => None,
-            });
-            found = program.map(|program| query::AttachedXdp { program, mode });
+            found = Some(link.clone());
             true
         },
     )?;
     Ok(found)
+}
+
+const fn flags(mode: XdpMode) -> u32 {
+    match mode {
+        XdpMode::Native => XDP_FLAGS_DRV_MODE,
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+    }
 }

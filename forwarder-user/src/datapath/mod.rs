@@ -14,7 +14,6 @@ pub mod pins;
 pub mod query;
 
 pub use attach::Attachments;
-pub use express::XdpMode;
 pub use load::{LoadOptions, Loaded, load};
 pub use maps::Maps;
 pub use only_agent::OnlyAgent;

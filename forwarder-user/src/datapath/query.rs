@@ -7,7 +7,8 @@ use std::os::fd::AsFd as _;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_info};
 use underpass_common::verdict::Hook;
 
-use super::{XdpMode, bpf, express};
+use super::{bpf, express};
+use crate::xdp::AttachedXdp;
 
 /// More programs than these are not told of; the kernel takes no more than 64 at a hook
 /// (`BPF_MPROG_MAX` of include/linux/bpf_mprog.h).
@@ -48,20 +49,11 @@ pub fn tcx(hook: Hook, ifindex: u32) -> io::Result<Vec<Attached>> {
     Ok(attached.collect())
 }
 
-/// A program at XDP's hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttachedXdp {
-    /// The kernel's number of the program.
-    pub program: u32,
-    /// `None`: on the NIC itself, or in more than one mode at a time.
-    pub mode: Option<XdpMode>,
-}
-
-/// The XDP program of a device; `None`: it has none, or is gone.
+/// The XDP programs of a device, one at most in each mode; none where it is gone.
 ///
 /// # Errors
 /// Where the kernel does not answer.
-pub fn xdp(ifindex: u32) -> anyhow::Result<Option<AttachedXdp>> {
+pub fn xdp(ifindex: u32) -> anyhow::Result<Vec<AttachedXdp>> {
     express::ask(ifindex)
 }
 

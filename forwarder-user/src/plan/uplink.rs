@@ -82,7 +82,7 @@ fn find_extra(
              not to nodes"
         ));
     }
-    fit(link, asked, false)
+    fit(link, asked, false, kernel)
 }
 
 /// Finds the main uplink; the error says in one line what was looked for and what there is.
@@ -98,17 +98,24 @@ fn find(
         UplinkChoice::Pattern(pattern) => by_pattern(pattern, kernel)?,
         UplinkChoice::Reach { target, ifindex } => by_route(*target, *ifindex, kernel)?,
     };
-    fit(link, &why, true)
+    fit(link, &why, true, kernel)
 }
 
 /// Takes an interface for an uplink, where it is fit for one.
-fn fit(link: &Link, why: &str, is_main: bool) -> Result<Uplink, String> {
+fn fit(link: &Link, why: &str, is_main: bool, kernel: &Kernel) -> Result<Uplink, String> {
     let unfit = |what: &str| format!("the uplink {} ({why}) {what}", link.name);
     if !link.up {
         return Err(unfit("is down"));
     }
     if link.mac == NO_MAC {
         return Err(unfit("has no MAC; an Ethernet interface is needed"));
+    }
+    if let Some(upper) = link.upper {
+        let upper = kernel.links.get(&upper);
+        let upper = upper.map_or("another interface", |upper| upper.name.as_str());
+        return Err(unfit(&format!(
+            "belongs to {upper}, which takes what comes in by it: name {upper}"
+        )));
     }
     // What goes out by it passes all that hangs there, redirected or not; what comes in would not.
     if !link.ingress_filters.is_empty() {
@@ -199,7 +206,7 @@ fn by_pattern<'a>(pattern: &Regex, kernel: &'a Kernel) -> Found<'a> {
         .links
         .values()
         .filter(|link| pattern.is_match(&link.name))
-        .min_by_key(|link| (!link.up, link.ifindex))
+        .min_by_key(|link| (!link.up, link.upper.is_some(), link.ifindex))
         .map(|link| (link, format!("its name matches /{pattern}/")))
         .ok_or_else(|| not_found(&format!("whose name matches /{pattern}/"), kernel))
 }

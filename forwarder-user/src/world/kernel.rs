@@ -35,6 +35,21 @@ pub struct Onlookers {
     pub egress: Vec<String>,
 }
 
+impl Kernel {
+    /// The devices whose drivers see, and show to XDP under their own index, the frames that come in by an interface:
+    /// itself, and those members of a bond that take part. What comes in by one that stands by the bond would drop.
+    pub fn receivers(&self, ifindex: u32) -> BTreeSet<u32> {
+        let is_bond = |link: &Link| link.kind == LinkKind::Bond;
+        let is_member = |link: &&Link| link.upper == Some(ifindex) && link.up && !link.stands_by;
+        let mut receivers = BTreeSet::from([ifindex]);
+        if self.links.get(&ifindex).is_some_and(is_bond) {
+            let members = self.links.values().filter(is_member);
+            receivers.extend(members.map(|member| member.ifindex));
+        }
+        receivers
+    }
+}
+
 /// A policy rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRule {
@@ -67,6 +82,11 @@ pub struct Link {
     pub up: bool,
     /// Interface index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// Interface index of what takes all that comes in by it, and has the addresses: a bond, a team, a bridge or the
+    /// like (the kernel's word is "master"). A VRF takes nothing away.
+    pub upper: Option<u32>,
+    /// It stands by in its bond, which drops what comes in by it.
+    pub stands_by: bool,
     /// Kinds of its queueing disciplines that may hold packets back, sorted. Not those which send on
     /// at once what the device takes (`noqueue`, `pfifo_fast`, `fq_codel`, ...).
     pub qdiscs: Vec<String>,
@@ -103,6 +123,8 @@ pub enum LinkKind {
     Veth(VethPeer),
     /// A bridge.
     Bridge,
+    /// A bond of several interfaces.
+    Bond,
     /// A VLAN (IEEE 802.1Q) of the interface with this index.
     Vlan(u32),
     /// Anything else.

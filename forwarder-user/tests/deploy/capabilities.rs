@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use caps::{CapSet, Capability, CapsHashSet};
 use serde_json::Value;
 use underpass::datapath::{LoadOptions, Pins, load};
+use underpass::world::netlink::xdp_features;
 use underpass_bench::lab::{AgentProcess, Families, Family, container};
-use underpass_bench::{Lab, root_or_skip, wait_for, wait_until};
+use underpass_bench::{Lab, root_or_skip, skip, wait_for, wait_until};
 
 use crate::common::{DEADLINE, Datapath, lab};
 use crate::container::OnNode;
@@ -170,6 +171,72 @@ fn an_agent_without_one_of_its_capabilities_says_so() -> Result<()> {
             said.starts_with(&sentence) && said.lines().count() == 1,
             "{said}"
         );
+    }
+    Ok(())
+}
+
+/// What enters pods' namespaces is no part of the manifest: whoever asks for it without is told, and TC does the work.
+#[test]
+fn pod_gro_takes_sys_admin() -> Result<()> {
+    const TEST: &str = "pod_gro_takes_sys_admin";
+    if !root_or_skip(TEST) {
+        return Ok(());
+    }
+    if xdp_features()?.is_none() {
+        let why = "this kernel does not tell who takes frames from XDP: Linux 6.3 brought that";
+        skip(TEST, why);
+        return Ok(());
+    }
+    let lab = lab().whole_frames(true).pod_gro(false).build()?;
+    let pod = PodSpec::of_file(AGENT)?;
+    let given = pod.containers[0].capabilities()?;
+    let more = [&given[..], &[Capability::CAP_SYS_ADMIN]].concat();
+    let set = ["--ingress", "xdp", "--pod-gro", "set"];
+    let lacks = "--pod-gro set: this process lacks CAP_SYS_ADMIN";
+    for (capabilities, may) in [(given, false), (more, true)] {
+        let place = |node| -> Result<OnNode> {
+            let place = OnNode::new(&lab, node, &pod, &pod.containers[0])?;
+            place.capabilities(&capabilities).with_namespaces()
+        };
+        let mut agents = Vec::new();
+        for node in lab.nodes() {
+            let words = [&["--nodes-file", "/nodes.yaml"], &set[..]].concat();
+            let mut agent = place(node)?.start_agent_with(&words)?;
+            agent.wait_ready(DEADLINE)?;
+            agents.push(agent);
+        }
+        let node = lab.node(2);
+        let (ingress, told) = match may {
+            true => ("xdp", "GRO is on now at the pod's end of vethpod1"),
+            false => ("tc_no_gro", lacks),
+        };
+        wait_for(DEADLINE, told, || {
+            let log = agents[1].log();
+            ensure!(log.matches(told).count() == 1, "{log}");
+            let pods = lab.underpass_json(node, &["pods"])?;
+            ensure!(pods[0]["ingress"] == ingress, "{pods}");
+            Ok(())
+        })?;
+        ensure!(agents[1].log().contains(lacks) != may);
+        Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?.wait_for(Road::Fast)?;
+        // The check says the same beforehand.
+        let words = [&["check", "-o", "json"], &set[..]].concat();
+        let findings: Value = serde_json::from_str(&place(node)?.exec(&words)?)?;
+        let all = findings.as_array().context("no list")?;
+        let found = all.iter().find(|one| one["name"] == "--pod-gro set");
+        let found = found.context("nobody looks at it")?;
+        let (outcome, words) = match may {
+            true => ("pass", "can be entered"),
+            false => ("warn", "CAP_SYS_ADMIN is missing"),
+        };
+        let detail = found["detail"].as_str().unwrap_or_default();
+        ensure!(
+            found["outcome"] == outcome && detail.contains(words),
+            "{found}"
+        );
+        for agent in agents {
+            ensure!(agent.terminate()?.success());
+        }
     }
     Ok(())
 }

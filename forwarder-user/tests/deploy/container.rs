@@ -90,6 +90,12 @@ impl<'lab> OnNode<'lab> {
         self
     }
 
+    /// With the node's named network namespaces, as `--pod-gro set` needs them.
+    pub fn with_namespaces(mut self) -> Result<Self> {
+        self.made = self.made.mount_recursive("/run/netns", "/run/netns")?;
+        Ok(self)
+    }
+
     /// With another value of an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.made = self.made.env(name, value);

@@ -16,6 +16,9 @@ use crate::{DEADLINE, repository, try_block};
 const OPERATING: &str = "docs/operating.md";
 const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
 
+/// Of Debian's package xdp-tools.
+const XDP_LOADER: &str = "xdp-loader ";
+
 /// What of troubleshooting needs no cluster, and ends by itself.
 const ON_A_NODE: [&str; 4] = ["underpass ", "bpftool ", "ip neighbour ", "ls "];
 
@@ -37,6 +40,10 @@ fn every_command_for_operators_works() -> Result<()> {
     ensure!(of_operating.len() >= 8, "it has lost its commands");
     let has_curl = shell.run("curl --version").is_ok();
     for block in of_operating {
+        if block.script.contains(XDP_LOADER) {
+            // With agents of its own, below.
+            continue;
+        }
         if block.script.contains("curl ") && !has_curl {
             skip(TEST, "there is no curl here: the metrics are not looked at");
             continue;
@@ -58,6 +65,40 @@ fn every_command_for_operators_works() -> Result<()> {
     }
     for document in [operating, troubleshooting] {
         metrics_are_served(&document, &agents[0])?;
+    }
+    Ok(())
+}
+
+/// What tools of others say of the program on the uplink, where agents have put one there.
+#[test]
+fn xdp_loader_names_our_program() -> Result<()> {
+    const TEST: &str = "xdp_loader_names_our_program";
+    if !root_or_skip(TEST) {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .underpass(env!("CARGO_BIN_EXE_underpass"))
+        .build()?;
+    let shell = Shell::new(&lab);
+    if shell.run("command -v xdp-loader").is_err() {
+        skip(
+            TEST,
+            "there is no xdp-loader here (Debian and Ubuntu: xdp-tools)",
+        );
+        return Ok(());
+    }
+    let options = AgentOptions::default().args(["--ingress", "xdp"]);
+    let _agents = lab.start_agents(&options, DEADLINE)?;
+    let mut traffic = Traffic::start(&lab, &shell)?;
+    let operating = repository(OPERATING);
+    let of_xdp_loader = blocks(&operating).into_iter();
+    let of_xdp_loader = of_xdp_loader.filter(|block| block.script.contains(XDP_LOADER));
+    let of_xdp_loader: Vec<_> = of_xdp_loader.collect();
+    ensure!(!of_xdp_loader.is_empty(), "it has lost its command");
+    for block in of_xdp_loader {
+        let shown = block.shown.context("it has lost its picture")?;
+        ensure!(shown.contains("from_wire_xdp"), "{shown}");
+        try_block(&block, &shell, &mut traffic)?;
     }
     Ok(())
 }

@@ -212,28 +212,33 @@ impl Verdicts {
         }
     }
 
-    /// The share of fast packets among all of a family at an entrance.
+    /// The share of fast packets among all of a family at an entrance. XDP's is the uplink's, too.
     pub fn share(&self, family: Family, hook: Hook) -> f64 {
         let all: u64 = Verdict::ALL
             .iter()
             .map(|&verdict| self.of(family, hook, verdict))
             .sum();
-        self.of(family, hook, Verdict::Fast) as f64 / all.max(1) as f64
+        let by_xdp = match hook {
+            Hook::FromWire => self.of(family, Hook::FromWireXdp, Verdict::Fast),
+            _ => 0,
+        };
+        let fast = self.of(family, hook, Verdict::Fast) + by_xdp;
+        fast as f64 / (all + by_xdp).max(1) as f64
     }
 
     /// For people.
     pub fn table(&self) -> String {
         let mut out = format!("{:<18}", "verdict");
         for family in Family::BOTH {
-            for hook in Hook::TC {
-                let _ = write!(out, "{:>15}", format!("{} {}", family, hook.name()));
+            for hook in Hook::ALL {
+                let _ = write!(out, "{:>19}", format!("{} {}", family, hook.name()));
             }
         }
         for &verdict in Verdict::ALL {
             let _ = write!(out, "\n{:<18}", verdict.name());
             for family in Family::BOTH {
-                for hook in Hook::TC {
-                    let _ = write!(out, "{:>15}", self.of(family, hook, verdict));
+                for hook in Hook::ALL {
+                    let _ = write!(out, "{:>19}", self.of(family, hook, verdict));
                 }
             }
         }

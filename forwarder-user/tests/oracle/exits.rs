@@ -7,11 +7,11 @@ use anyhow::{Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use underpass_bench::Lab;
-use underpass_common::flow::PROTOCOL_UDP;
+use underpass_common::flow::{PROTOCOL_TCP, PROTOCOL_UDP};
 
 use super::cast::{Family, Place, outside};
 use super::climate::Climate;
-use super::frames::{Injection, Offload, Seen};
+use super::frames::{DATA_VALID, Injection, Offload, Seen};
 use super::packet::Packet;
 use super::port::Port;
 use super::transport::Transport;
@@ -43,6 +43,9 @@ pub struct Exits {
     /// On the node itself; what they see does not matter.
     watchers: Vec<Port>,
     sentinels: u64,
+    /// How many rounds of sentinels show that nothing is under way any more.
+    rounds: usize,
+    climate: Climate,
 }
 
 impl Exits {
@@ -65,6 +68,10 @@ impl Exits {
             watchers: watchers.collect::<Result<_>>()?,
             ports: ports.collect::<Result<_>>()?,
             sentinels: 0,
+            // What XDP carries is handed over when the driver is through with all that has come. A sentinel that
+            // came with it is in the kernel by then.
+            rounds: if climate.is_by_xdp { 2 } else { 1 },
+            climate,
         })
     }
 
@@ -79,7 +86,11 @@ impl Exits {
         let mut outcomes = Vec::new();
         for (number, injection) in batch.iter().enumerate() {
             let port = &self.ports[injection.place.index()];
-            if let Err(errno) = port.send(&injection.offload, &injection.bytes) {
+            let offload = match self.climate.has_xdp_at(injection.place) {
+                true => shown_to_xdp(injection),
+                false => injection.offload,
+            };
+            if let Err(errno) = port.send(&offload, &injection.bytes) {
                 outcomes.push(Outcome {
                     injection: number,
                     event: Event::Refused(errno),
@@ -87,7 +98,12 @@ impl Exits {
             }
             self.catch(number, &mut outcomes, &mut Vec::new())?;
         }
-        self.flush(batch.len().saturating_sub(1), &mut outcomes)?;
+        for _ in 0..self.rounds {
+            self.flush(batch.len().saturating_sub(1), &mut outcomes)?;
+        }
+        if self.climate.is_by_xdp {
+            forget_gro(&mut outcomes);
+        }
         Ok(outcomes)
     }
 
@@ -162,6 +178,36 @@ pub fn wire_port(lab: &Lab, place: Place) -> String {
     let mut uplinks = lab.node(1).uplinks();
     let uplink = uplinks.nth(usize::from(place == Place::OtherWire));
     uplink.expect("the node has two").switch_port()
+}
+
+/// What stands beside a frame on the wire. XDP sees the frame alone: that a checksum is left to the card it knows by the
+/// sum over the pseudo header in the place of TCP's or UDP's, as every kernel leaves it. One that belongs elsewhere, or
+/// is begun with another sum, no kernel sends.
+fn shown_to_xdp(injection: &Injection) -> Offload {
+    const IN_ORDER: [&str; 2] = ["partial checksum", "segment train"];
+    let is_in_order = injection.what.iter().all(|what| IN_ORDER.contains(what));
+    let protocol_at = match injection.bytes.get(12..14) {
+        Some([8, 0]) => 23,
+        _ => 20,
+    };
+    let protocol = injection.bytes.get(protocol_at);
+    let has_it = [PROTOCOL_TCP, PROTOCOL_UDP]
+        .iter()
+        .any(|it| protocol == Some(it));
+    match is_in_order && has_it {
+        true => injection.offload,
+        false => Offload::default(),
+    }
+}
+
+/// GRO at the pods' end looks at the checksums of what XDP hands over, and notes beside the packet that they are good.
+/// What the kernel hands over comes by another road, and nobody looks.
+fn forget_gro(outcomes: &mut [Outcome]) {
+    for outcome in outcomes {
+        if let Event::Out(_, seen) = &mut outcome.event {
+            seen.offload.flags &= !DATA_VALID;
+        }
+    }
 }
 
 /// Which ports have something.

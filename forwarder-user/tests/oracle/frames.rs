@@ -21,6 +21,8 @@ pub struct Offload {
 }
 
 pub const NEEDS_CSUM: u8 = 1;
+/// The kernel has found the checksum to be good.
+pub const DATA_VALID: u8 = 2;
 pub const GSO_TCPV4: u8 = 1;
 pub const GSO_TCPV6: u8 = 4;
 pub const GSO_UDP_L4: u8 = 5;

@@ -25,6 +25,10 @@
 //! they thought of it: all are compared in the end, and only packets that went fast may be missing
 //! from those of forwarding.
 //!
+//! The same by XDP at the uplink's entrance, in a climate of its own: pods take frames from it (GRO is on there), and in the
+//! kernel's world a program that lets everything pass stands on the uplink, too, because a veth with XDP does
+//! otherwise with segment trains.
+//!
 //! | variable | |
 //! |---|---|
 //! | `UNDERPASS_ORACLE_PACKETS` | how many; 20,000 otherwise, or 2,000,000 with `UNDERPASS_LONG=1` |
@@ -50,3 +54,5 @@ mod run;
 mod transport;
 mod world;
 mod worlds;
+#[path = "../xdp_pass/mod.rs"]
+mod xdp_pass;

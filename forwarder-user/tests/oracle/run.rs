@@ -7,7 +7,8 @@ use std::io::{self, Write as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use underpass_bench::root_or_skip;
+use underpass::world::netlink::xdp_features;
+use underpass_bench::{root_or_skip, skip};
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::cast::Family;
@@ -30,6 +31,9 @@ const PACKETS_OF_LONG_RUN: usize = 2_000_000;
 /// As many of a family's packets must be fast at an entrance, or the run proves little. In the usual
 /// run it is a quarter to a half, by chance.
 const LEAST_SHARE: f64 = 0.15;
+
+/// As many of a family's packets XDP must carry, where it is there; elsewhere none.
+const LEAST_BY_XDP: u64 = 300;
 
 /// Verdicts that packets alone can bring about, with all else held still. The others tell of an agent
 /// that is not there yet, of routes that change, of a full table.
@@ -97,12 +101,13 @@ const EXPECTED: &[(Hook, &[Verdict])] = &[
 
 /// What to do, as the environment says.
 struct Order {
+    test: &'static str,
     seed: u64,
     packets: usize,
 }
 
 impl Order {
-    fn of_environment() -> Result<Self> {
+    fn of_environment(test: &'static str) -> Result<Self> {
         let number = |name: &str| -> Result<Option<u64>> {
             env::var(name)
                 .ok()
@@ -119,6 +124,7 @@ impl Order {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         Ok(Self {
+            test,
             // Short enough to be typed.
             seed: number("UNDERPASS_ORACLE_SEED")?
                 .unwrap_or(now.as_micros() as u64 % 1_000_000_007),
@@ -131,31 +137,53 @@ impl Order {
 
     /// How to have the very same packets again.
     fn command(&self) -> String {
-        let Self { seed, packets } = self;
+        let Self {
+            test,
+            seed,
+            packets,
+        } = self;
         format!(
-            "UNDERPASS_ORACLE_SEED={seed} UNDERPASS_ORACLE_PACKETS={packets} cargo xtask test --no-lint oracle"
+            "UNDERPASS_ORACLE_SEED={seed} UNDERPASS_ORACLE_PACKETS={packets} cargo xtask test --no-lint {test}"
         )
     }
 }
 
 #[test]
 fn oracle() -> Result<()> {
-    ask("oracle", false)
+    ask("oracle", |climate| climate)
 }
 
 /// Of a node that routes between two segments.
 #[test]
 fn oracle_of_transit() -> Result<()> {
-    ask("oracle_of_transit", true)
+    ask("oracle_of_transit", Climate::with_transit)
 }
 
-fn ask(test: &str, has_transit: bool) -> Result<()> {
+/// With XDP at the uplinks' entrances.
+#[test]
+fn oracle_by_xdp() -> Result<()> {
+    ask("oracle_by_xdp", Climate::by_xdp)
+}
+
+#[test]
+fn oracle_of_transit_by_xdp() -> Result<()> {
+    ask("oracle_of_transit_by_xdp", |climate| {
+        climate.with_transit().by_xdp()
+    })
+}
+
+fn ask(test: &'static str, made: impl FnOnce(Climate) -> Climate) -> Result<()> {
     if !root_or_skip(test) {
         return Ok(());
     }
-    let order = Order::of_environment()?;
+    let order = Order::of_environment(test)?;
+    let climate = made(Climate::of_seed(order.seed));
+    if climate.is_by_xdp && xdp_features()?.is_none() {
+        let why = "this kernel does not tell who takes frames from XDP: Linux 6.3 brought that";
+        skip(test, why);
+        return Ok(());
+    }
     println!("{test}: {}", order.command());
-    let climate = Climate::of_seed(order.seed, has_transit);
     play(&order, climate).with_context(|| format!("to repeat it: {}", order.command()))
 }
 
@@ -210,8 +238,10 @@ fn play(order: &Order, climate: Climate) -> Result<()> {
     // Past libtest, which shows the output of failed tests only.
     writeln!(
         io::stderr(),
-        "oracle: {played} packets in {seconds} s, {} of them fast, no difference: {}",
+        "{}: {played} packets in {seconds} s, {} of them fast, {} by XDP, no difference: {}",
+        order.test,
         past.iter().map(|past| past.fast).sum::<u64>(),
+        verdicts.sum(Hook::FromWireXdp, Verdict::Fast),
         order.command()
     )?;
     Ok(())
@@ -251,6 +281,10 @@ fn one_by_one(worlds: &mut Worlds, batch: &[Injection]) -> Result<Option<report:
 fn prove(verdicts: &Verdicts, tally: &Tally, climate: Climate) -> Result<()> {
     let mut missing = String::new();
     for family in Family::BOTH {
+        let by_xdp = verdicts.of(family, Hook::FromWireXdp, Verdict::Fast);
+        if (by_xdp >= LEAST_BY_XDP) != climate.is_by_xdp {
+            let _ = writeln!(missing, "XDP has carried {by_xdp} of {family}");
+        }
         for hook in [Hook::FromPod, Hook::FromWire] {
             let share = verdicts.share(family, hook);
             if share < LEAST_SHARE {

@@ -18,6 +18,7 @@ use super::cast::{
 };
 use super::climate::Climate;
 use super::exits::{Exits, wire_port};
+use crate::xdp_pass;
 
 /// The routing table of a rule.
 const RULE_TABLE: u32 = 100;
@@ -48,6 +49,7 @@ impl World {
             .pods(Place::PODS.len())
             .second_segment(&[], 1)
             .no_routes()
+            .pod_gro(climate.is_by_xdp)
             .underpass(env!("CARGO_BIN_EXE_underpass"))
             .build()?;
         make_wire(&lab)?;
@@ -74,7 +76,11 @@ impl World {
     /// Where it does not get there.
     pub fn start_agent(&self) -> Result<(AgentProcess, Maps)> {
         let node = self.lab.node(1);
-        let mut options = AgentOptions::default();
+        let ingress = match self.climate.is_by_xdp {
+            true => "xdp",
+            false => "tc",
+        };
+        let mut options = AgentOptions::default().args(["--ingress", ingress]);
         let mut peers = vec![2, 3];
         if self.climate.has_transit {
             options = options.args(["--extra-iface", names::SECOND_UPLINK]);
@@ -92,11 +98,64 @@ impl World {
                     "none to {address}, of {routes:?}"
                 );
             }
-            ensure!(maps.pods()?.len() == Place::PODS.len(), "pods are missing");
+            let pods = maps.pods()?;
+            ensure!(pods.len() == Place::PODS.len(), "pods are missing");
+            if self.climate.is_by_xdp {
+                let taking = maps.xdp_pods()?;
+                ensure!(taking.len() == pods.len(), "by XDP: {taking:?}");
+                let (leased, wanted) = (maps.xdp_leases()?.len(), self.entrances().count());
+                ensure!(
+                    leased == wanted,
+                    "XDP may carry what comes by {leased} uplinks"
+                );
+                let sending = maps.xdp_uplinks()?;
+                let is_told = !self.climate.has_transit || sending.len() == wanted;
+                ensure!(is_told, "out by XDP: {sending:?}");
+            }
             Ok(())
         })
         .with_context(|| agent.log())?;
+        if self.climate.is_by_xdp {
+            self.keep_frames_apart()?;
+        }
         Ok((agent, maps))
+    }
+
+    /// Puts an XDP program on the uplink that lets everything pass: a veth that has any has no segment trains.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn pass_by_xdp(&self) -> Result<()> {
+        let node = self.lab.node(1);
+        let pin = self.lab.bpffs(node).with_file_name("xdp-pass");
+        xdp_pass::pin(&pin)?;
+        let pin = pin.to_string_lossy();
+        for uplink in self.entrances() {
+            node.run(&["ip", "link", "set", uplink, "xdpdrv", "pinned", &pin])?;
+        }
+        self.keep_frames_apart()
+    }
+
+    /// The uplinks at which there is XDP.
+    fn entrances(&self) -> impl Iterator<Item = &'static str> {
+        let ends = [
+            (Place::Wire, names::UPLINK),
+            (Place::OtherWire, names::SECOND_UPLINK),
+        ];
+        let climate = self.climate;
+        let with_xdp = ends
+            .into_iter()
+            .filter(move |(place, _)| climate.has_xdp_at(*place));
+        with_xdp.map(|(_, uplink)| uplink)
+    }
+
+    /// An XDP program brings GRO with it, which joins what comes in one after the other, as it comes.
+    fn keep_frames_apart(&self) -> Result<()> {
+        let node = self.lab.node(1);
+        for uplink in self.entrances() {
+            node.run(&["ethtool", "-K", uplink, "gro", "off"])?;
+        }
+        Ok(())
     }
 
     /// Waits until the uplink and the pods' bridge carry packets.

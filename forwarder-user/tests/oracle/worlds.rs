@@ -30,6 +30,9 @@ impl Worlds {
         let mut underpass = World::build(climate)?;
         kernel.wait_until_up()?;
         underpass.wait_until_up()?;
+        if climate.is_by_xdp {
+            kernel.pass_by_xdp()?;
+        }
         let (agent, maps) = underpass.start_agent()?;
         play([&mut kernel, &mut underpass], &[])?;
         Ok(Self {

@@ -19,6 +19,7 @@ mod service_traffic;
 mod streams;
 mod talk;
 mod transit;
+mod uplink_kinds;
 mod world_changes;
 
 // The builder of packets is that of the packet tables, which use all of it.
@@ -34,3 +35,5 @@ mod ip;
 #[path = "../packets/transport.rs"]
 mod transport;
 mod twin;
+#[path = "../xdp_pass/mod.rs"]
+mod xdp_pass;

@@ -19,7 +19,7 @@ struct Program {
     packages: &'static [&'static [&'static str]],
 }
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     of(
         "ip",
         "namespaces, links and routes of the lab",
@@ -42,6 +42,11 @@ const PROGRAMS: [Program; 12] = [
         "bpftool",
         "looking into the maps",
         &[&["bpftool"], &KERNEL_TOOLS],
+    ),
+    of(
+        "xdp-loader",
+        "XDP programs as others see them",
+        &[&["xdp-tools"]],
     ),
     of("iperf3", "measuring streams", &[&["iperf3"]]),
     of("ethtool", "offloads of the lab's links", &[&["ethtool"]]),

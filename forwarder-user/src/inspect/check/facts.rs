@@ -8,6 +8,8 @@ use caps::Capability;
 use underpass_common::verdict::Hook;
 
 use crate::neighbour_limits::{Limits, Table};
+use crate::world::netlink::XdpFeatures;
+use crate::xdp::XdpMode;
 
 /// What was found out, or why it could not be, in one line.
 pub type Answer<T> = Result<T, String>;
@@ -68,6 +70,27 @@ pub struct Network {
     pub peers: Peers,
     /// Programs and filters of others where ours are, or will be.
     pub programs: Answer<Vec<Foreign>>,
+    /// What matters to XDP; `None`: nobody asks for it.
+    pub xdp: Option<XdpFacts>,
+}
+
+/// What matters where XDP is asked for.
+#[derive(Clone, Debug)]
+pub struct XdpFacts {
+    /// Where it is to run.
+    pub mode: XdpMode,
+    /// GRO is to be switched on at the pods' end of their veths.
+    pub sets_pod_gro: bool,
+    /// What devices can do, by interface index. `Ok(None)`: this kernel does not tell.
+    pub features: Answer<Option<BTreeMap<u32, XdpFeatures>>>,
+    /// Why the uplink has no native XDP, if it has none: by what kind of device it is.
+    pub why_not_native: String,
+    /// Names of the VLANs that the uplink carries.
+    pub vlans: Vec<String>,
+    /// This process may enter network namespaces.
+    pub may_enter: Answer<bool>,
+    /// Pods whose network namespace cannot be found from here.
+    pub hidden: Vec<String>,
 }
 
 /// An interface where programs are, or will be, attached.
@@ -147,6 +170,8 @@ pub struct Foreign {
     pub what: String,
     /// Whether it runs before ours.
     pub before_ours: bool,
+    /// It has XDP's place, of which there is one.
+    pub is_xdp: bool,
 }
 
 impl Network {

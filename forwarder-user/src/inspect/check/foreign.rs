@@ -10,7 +10,8 @@ use super::facts::{Foreign, Port};
 use crate::datapath::filter::{FILTER_PRIORITY, is_ours};
 use crate::datapath::query::{self, Attached};
 use crate::datapath::{Pins, link_info};
-use crate::world::netlink::{Filter, Netlink, Xdp};
+use crate::world::netlink::{Filter, Netlink};
+use crate::xdp::AttachedXdp;
 
 /// Where ours stand among the others at a hook.
 struct Place<'a> {
@@ -65,6 +66,7 @@ impl Place<'_> {
             hook: self.hook,
             what,
             before_ours,
+            is_xdp: false,
         }
     }
 
@@ -95,7 +97,7 @@ impl Place<'_> {
     /// of net/core/dev.c, and before that the driver).
     fn xdp(
         &self,
-        attached: &[Xdp],
+        attached: &[AttachedXdp],
         ours: &BTreeSet<u32>,
         name: impl Fn(u32) -> Option<String>,
     ) -> Vec<Foreign> {
@@ -103,9 +105,12 @@ impl Place<'_> {
         others
             .map(|one| {
                 let name = name(one.program).map_or_else(String::new, |name| name + " ");
-                let mode = one.mode.name();
+                let mode = one.place();
                 let what = format!("XDP program {name}(id {}, {mode})", one.program);
-                self.foreign(what, true)
+                Foreign {
+                    is_xdp: true,
+                    ..self.foreign(what, true)
+                }
             })
             .collect()
     }
@@ -132,7 +137,7 @@ impl Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::netlink::XdpMode;
+    use crate::xdp::XdpMode;
 
     fn place(tcx: bool) -> Place<'static> {
         Place {
@@ -175,15 +180,15 @@ mod tests {
     #[test]
     fn xdp_programs_stand_before_ours() {
         let attached = [
-            (1, XdpMode::Driver),
-            (2, XdpMode::Generic),
-            (3, XdpMode::Offloaded),
+            (1, Some(XdpMode::Native)),
+            (2, Some(XdpMode::Generic)),
+            (3, None),
         ]
-        .map(|(program, mode)| Xdp { program, mode });
+        .map(|(program, mode)| AttachedXdp { program, mode });
         let name = |id| (id == 1).then(|| "first".to_owned());
         let found = place(true).xdp(&attached, &[2].into(), name);
         let expected = [
-            ("XDP program first (id 1, driver mode)", true),
+            ("XDP program first (id 1, native mode)", true),
             ("XDP program (id 3, offloaded)", true),
         ];
         assert_eq!(told(&found), expected);

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use caps::Capability;
 use ipnet::IpNet;
 use underpass_common::peer::PeerState;
 use underpass_common::settings::Offload;
 use underpass_common::verdict::Hook;
 
-use super::facts::{Answer, Facts, Foreign, Network, PeerFact, Peers, Port, Standing};
+use super::facts::{Answer, Facts, Foreign, Network, PeerFact, Peers, Port, Standing, XdpFacts};
 use super::nodes::{self, Nodes};
 use super::{foreign, probes, reach, settings};
-use crate::cli::CheckArgs;
+use crate::capabilities;
+use crate::cli::{CheckArgs, IngressArgs, IngressMode, PodGro};
 use crate::config::{Config, Ingress, RoutesMode, UplinkChoice};
 use crate::datapath::{Maps, Pins};
 use crate::ethtool;
@@ -21,7 +23,8 @@ use crate::inspect::print;
 use crate::neighbour_limits::{Kernels, Limits, Table};
 use crate::plan::{PeerPlan, Plan, Subject, plan};
 use crate::sysctl;
-use crate::world::netlink::Netlink;
+use crate::world::kernel::LinkKind;
+use crate::world::netlink::{Netlink, namespace_with_id, xdp_features};
 use crate::world::{Kernel, Link, Node, World};
 
 /// Gathers all facts. What cannot be found out is a fact as well.
@@ -82,6 +85,7 @@ fn unseen(error: &str) -> Network {
         pods: Vec::new(),
         peers: Peers::default(),
         programs: Err(error.to_owned()),
+        xdp: None,
     }
 }
 
@@ -118,6 +122,19 @@ async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
         .iter()
         .filter_map(|&ifindex| port(&kernel, ifindex))
         .collect();
+    let xdp = match args.ingress.ingress {
+        IngressMode::Tc => None,
+        IngressMode::Xdp => {
+            let looked = xdp(
+                &args.ingress,
+                &netlink,
+                &kernel,
+                uplink.as_ref().ok(),
+                &pods,
+            );
+            Some(looked.await?)
+        }
+    };
     let mut network = Network {
         uplink,
         uplink_is_wanted: sight.uplink_is_wanted,
@@ -125,10 +142,43 @@ async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
         pods,
         peers: sight.peers,
         programs: Ok(Vec::new()),
+        xdp,
     };
     let programs = programs(&netlink, pins, &network, tcx).await;
     network.programs = programs.map_err(|error| format!("{error:#}"));
     Ok(network)
+}
+
+/// What matters to XDP.
+async fn xdp(
+    args: &IngressArgs,
+    netlink: &Netlink,
+    kernel: &Kernel,
+    uplink: Option<&Port>,
+    pods: &[Port],
+) -> Result<XdpFacts> {
+    let is_vlan =
+        |link: &&Link| uplink.is_some_and(|uplink| link.kind == LinkKind::Vlan(uplink.ifindex));
+    let vlans = kernel.links.values().filter(is_vlan);
+    let sets_pod_gro = args.pod_gro == PodGro::Set;
+    let is_hidden = |pod: &&Port| match kernel.links.get(&pod.ifindex).map(|link| &link.kind) {
+        Some(LinkKind::Veth(peer)) => peer.netns_id.and_then(namespace_with_id).is_none(),
+        _ => false,
+    };
+    let hidden = pods.iter().filter(|pod| sets_pod_gro && is_hidden(pod));
+    let told = |error: anyhow::Error| format!("{error:#}");
+    Ok(XdpFacts {
+        mode: args.xdp_mode,
+        sets_pod_gro,
+        features: xdp_features().map_err(told),
+        why_not_native: match uplink {
+            Some(uplink) => netlink.why_not_native(uplink.ifindex).await?,
+            None => String::new(),
+        },
+        vlans: vlans.map(|link| link.name.clone()).collect(),
+        may_enter: capabilities::has(Capability::CAP_SYS_ADMIN).map_err(told),
+        hidden: hidden.map(|pod| pod.name.clone()).collect(),
+    })
 }
 
 /// As an agent with these arguments has it.

@@ -15,6 +15,7 @@ mod reach;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod xdp;
 
 use std::borrow::Cow;
 
@@ -116,6 +117,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(network::findings(&facts.network));
     findings.extend(peers::findings(&facts.network.peers));
     findings.push(programs::finding(&facts.network.programs));
+    findings.extend(xdp::findings(&facts.network));
     findings
 }
 

@@ -250,6 +250,8 @@ fn change_link(bytes: &mut Bytes<'_>, kernel: &mut Kernel) {
         mtu_v6: bytes.flag().then(|| bytes.pick(&[1500, 1280, 0])),
         up: bytes.flag(),
         master: bytes.flag().then(|| self::ifindex(bytes)),
+        upper: bytes.flag().then(|| self::ifindex(bytes)),
+        stands_by: bytes.flag(),
         qdiscs: bytes.several(1, |_| "tbf".to_owned()),
         ingress_filters: bytes.several(1, |_| "matchall".to_owned()),
         egress_filters: bytes.several(1, |_| "u32".to_owned()),

@@ -131,9 +131,11 @@ fn a_pod_is_the_kernel_s_where_anything_on_its_way_shapes() {
 #[test]
 fn an_uplink_that_is_a_veth_is_no_pod() {
     let mut world = world(2);
-    let mut eth0 = veth(ETH0, Some(CNI0));
+    let mut eth0 = veth(ETH0, None);
     eth0.name = "eth0".to_owned();
     world.kernel.links.insert(ETH0, eth0);
+    // The kernel routes to pods by it, too.
+    world.kernel.routes.push(on_link("10.244.1.128/25", ETH0));
     let plan = planned(&config(), &world);
     assert_eq!(plan.main_uplink().unwrap().ifindex, ETH0);
     assert!(!plan.pods.contains_key(&ETH0));

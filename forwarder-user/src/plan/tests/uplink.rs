@@ -90,6 +90,78 @@ fn a_pattern_prefers_what_is_up() {
 }
 
 #[test]
+fn a_member_is_no_uplink_and_its_bond_is() {
+    let mut world = world(2);
+    let bond = Link {
+        mac: OWN_MAC,
+        ..link(7, "bond0", LinkKind::Bond, None)
+    };
+    world.kernel.links.insert(7, bond);
+    let addresses = world.kernel.addresses.remove(&ETH0).unwrap();
+    world.kernel.addresses.insert(7, addresses);
+    for route in &mut world.kernel.routes {
+        if let RouteKind::Gateway { ifindex, .. } | RouteKind::OnLink { ifindex } = &mut route.kind
+            && *ifindex == ETH0
+        {
+            *ifindex = 7;
+        }
+    }
+    let neighbours = std::mem::take(&mut world.kernel.neighbours).into_iter();
+    world.kernel.neighbours = neighbours.map(|((_, ip), it)| ((7, ip), it)).collect();
+    let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();
+    eth0.upper = Some(7);
+
+    let by = |choice| Config {
+        uplink: choice,
+        ..config()
+    };
+    let pattern = regex::Regex::new("^(eth|bond)").unwrap();
+    for choice in [UplinkChoice::Auto, UplinkChoice::Pattern(pattern)] {
+        let plan = planned(&by(choice), &world);
+        assert_eq!(plan.main_uplink().unwrap().name, "bond0");
+        assert_eq!(plan.routes.len(), 1);
+    }
+    let mut named = |kernel: &dyn Fn(&mut Kernel)| {
+        kernel(&mut world.kernel);
+        let plan = planned(&by(UplinkChoice::Name("eth0".into())), &world);
+        assert_eq!((plan.main_uplink(), plan.routes.len()), (None, 0));
+        texts(&plan)[0].clone()
+    };
+    assert_eq!(
+        named(&|_| {}),
+        "the uplink eth0 (chosen by name) belongs to bond0, which takes what comes in by it: name bond0"
+    );
+    let gone = |kernel: &mut Kernel| drop(kernel.links.remove(&7));
+    assert!(named(&gone).contains("belongs to another interface"));
+}
+
+#[test]
+fn a_bonds_frames_are_received_by_the_members_that_take_part() {
+    let mut kernel = world(2).kernel;
+    let bond = link(7, "bond0", LinkKind::Bond, None);
+    let member = |ifindex| Link {
+        upper: Some(7),
+        ..link(ifindex, "member", LinkKind::Other, None)
+    };
+    let stands_by = Link {
+        stands_by: true,
+        ..member(21)
+    };
+    let down = Link {
+        up: false,
+        ..member(22)
+    };
+    for link in [bond, member(20), stands_by, down, member(23)] {
+        kernel.links.insert(link.ifindex, link);
+    }
+    assert_eq!(kernel.receivers(7), [7, 20, 23].into());
+    assert_eq!(kernel.receivers(20), [20].into());
+    // What comes in by a bridge's port the bridge's own XDP sees, if any.
+    assert_eq!(kernel.receivers(CNI0), [CNI0].into());
+    assert_eq!(kernel.receivers(99), [99].into());
+}
+
+#[test]
 fn an_uplink_may_shape_what_goes_out_and_not_limit_what_comes_in() {
     let mut world = world(2);
     let eth0 = world.kernel.links.get_mut(&ETH0).unwrap();

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BondPortState, InfoBondPort, InfoKind, InfoPortData, InfoPortKind,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
@@ -45,6 +45,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp),
         master: None,
+        upper: None,
+        stands_by: false,
         qdiscs: Vec::new(),
         ingress_filters: Vec::new(),
         egress_filters: Vec::new(),
@@ -65,16 +67,24 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             _ => {}
         }
     }
+    link.upper = controller;
     for info in infos {
         match info {
             LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth(peer),
             LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
             LinkInfo::Kind(InfoKind::Vlan) => link.kind = LinkKind::Vlan(peer.ifindex),
+            LinkInfo::Kind(InfoKind::Bond) => link.kind = LinkKind::Bond,
             LinkInfo::PortKind(InfoPortKind::Bridge) => link.master = controller,
+            LinkInfo::PortKind(InfoPortKind::Vrf) => link.upper = None,
+            LinkInfo::PortData(InfoPortData::BondPort(port)) => link.stands_by = stands_by(port),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn stands_by(port: &[InfoBondPort]) -> bool {
+    port.contains(&InfoBondPort::BondPortState(BondPortState::Backup))
 }
 
 fn mtu_v6(families: &[AfSpecUnspec]) -> Option<u32> {

@@ -46,11 +46,10 @@ pub use absorb::Absorbed;
 pub use events::{Event, Events};
 pub use filters::Filter;
 pub use lookup::{Found, Lookup, NeighbourNow};
-pub use netdev::{XdpNews, xdp_targets};
+pub use netdev::{XdpFeatures, XdpNews, xdp_features, xdp_targets};
 pub use netns::with_id as namespace_with_id;
 pub use probe::{Resolution, Resolved};
 pub use routes::{NextHop, RouteAdded};
-pub use xdp::{Xdp, XdpMode};
 
 /// Our number among those who make routes and neighbour entries (`rtm_protocol`, `NDA_PROTOCOL`).
 /// Names for such numbers stand in iproute2's rt_protos; this one is not assigned there.

@@ -5,7 +5,7 @@
 //! brings (`veth_set_features()` and `veth_set_xdp_features()` in drivers/net/veth.c); without, it drops what XDP
 //! hands it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io;
 
@@ -32,6 +32,8 @@ mod device {
     pub const DEV_GET: u8 = 1;
     pub const IFINDEX: u16 = 1;
     pub const XDP_FEATURES: u16 = 3;
+    /// `NETDEV_XDP_ACT_BASIC` and `NETDEV_XDP_ACT_REDIRECT`: its driver runs programs, and does as they say.
+    pub const RUNS_PROGRAMS: u64 = 1 | 2;
     /// `NETDEV_XDP_ACT_NDO_XMIT` and `NETDEV_XDP_ACT_NDO_XMIT_SG`: it takes frames, in several buffers, too.
     pub const TAKES_FRAMES: u64 = 4 | 64;
 }
@@ -158,34 +160,65 @@ fn group(attributes: &[u8]) -> Option<u32> {
     number(ours, control::GROUP_ID).map(|id| id as u32)
 }
 
+/// What a device can do with XDP, in its present settings (`enum netdev_xdp_act` of linux/netdev.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct XdpFeatures(u64);
+
+impl XdpFeatures {
+    /// All of `enum netdev_xdp_act`.
+    #[cfg(test)]
+    pub(crate) const ALL: Self = Self(0x7f);
+
+    /// True where its driver runs programs, so that native XDP can be had, and redirects what they say.
+    pub fn runs_programs(self) -> bool {
+        self.0 & device::RUNS_PROGRAMS == device::RUNS_PROGRAMS
+    }
+
+    /// True where it takes frames from XDP, those in several buffers, too.
+    pub fn takes_frames(self) -> bool {
+        self.0 & device::TAKES_FRAMES == device::TAKES_FRAMES
+    }
+}
+
 /// The devices in the namespace of this thread that take frames from XDP, by interface index. None on kernels that
 /// do not tell.
 ///
 /// # Errors
 /// Where the kernel does not answer.
 pub fn xdp_targets() -> Result<BTreeSet<u32>> {
+    let features = xdp_features()?.unwrap_or_default().into_iter();
+    let targets = features.filter(|(_, features)| features.takes_frames());
+    Ok(targets.map(|(ifindex, _)| ifindex).collect())
+}
+
+/// What each device in the namespace of this thread can do with XDP, by interface index. `None` on kernels that do not
+/// tell.
+///
+/// # Errors
+/// Where the kernel does not answer.
+pub fn xdp_features() -> Result<Option<BTreeMap<u32, XdpFeatures>>> {
     let socket = open()?;
     let Some(family) = family(&socket)? else {
-        return Ok(BTreeSet::new());
+        return Ok(None);
     };
-    let mut targets = BTreeSet::new();
+    let mut all = BTreeMap::new();
     ask(
         &socket,
         family.id,
         [device::DEV_GET, 1, 0, 0],
         NLM_F_REQUEST | NLM_F_DUMP,
         &[],
-        |attributes| targets.extend(target(attributes)),
+        |attributes| all.extend(features(attributes)),
     )
-    .context("cannot ask which devices take frames from XDP")?;
-    Ok(targets)
+    .context("cannot ask what devices can do with XDP")?;
+    Ok(Some(all))
 }
 
-/// The device that these attributes are of, where it takes frames.
-fn target(attributes: &[u8]) -> Option<u32> {
-    let takes = number(attributes, device::XDP_FEATURES)? & device::TAKES_FRAMES;
+/// The device that these attributes are of, and what it can do.
+fn features(attributes: &[u8]) -> Option<(u32, XdpFeatures)> {
+    let features = number(attributes, device::XDP_FEATURES)?;
     let ifindex = number(attributes, device::IFINDEX)?;
-    (takes == device::TAKES_FRAMES).then_some(ifindex as u32)
+    Some((ifindex as u32, XdpFeatures(features)))
 }
 
 /// Asks with a message of this kind and header (of generic netlink: command and version), and hands over the attributes of each message of the answer.
@@ -295,22 +328,23 @@ mod tests {
 
     #[test]
     fn a_device_that_takes_frames_is_told_from_others() {
-        assert_eq!(target(&device(7, 0x7f)), Some(7));
-        assert_eq!(target(&device(7, device::TAKES_FRAMES)), Some(7));
+        let of = |features| self::features(&device(7, features)).unwrap();
+        let takes = |features| of(features).1.takes_frames();
+        assert_eq!(of(0x7f).0, 7);
+        assert!(takes(0x7f) && takes(device::TAKES_FRAMES));
         // Not in several buffers; none at all.
-        assert_eq!(target(&device(7, 4)), None);
-        assert_eq!(target(&device(7, 0x23)), None);
-        assert_eq!(
-            target(&attribute(device::IFINDEX, &7u32.to_ne_bytes())),
-            None
-        );
+        assert!(!takes(4) && !takes(0x23));
+        let runs = |features| of(features).1.runs_programs();
+        assert!(runs(0x23) && !runs(1) && !runs(0x44));
+        let without = attribute(device::IFINDEX, &7u32.to_ne_bytes());
+        assert_eq!(self::features(&without), None);
     }
 
     #[test]
     fn an_answer_that_is_cut_off_is_no_answer() {
         let whole = device(7, 0x7f);
         for len in 0..whole.len() {
-            assert_eq!(target(&whole[..len]), None, "{len}");
+            assert_eq!(features(&whole[..len]), None, "{len}");
         }
         let mut datagram = (100u32).to_ne_bytes().to_vec();
         datagram.extend([0; 16]);
@@ -321,6 +355,6 @@ mod tests {
     #[test]
     fn the_kernel_answers() {
         // Which devices there are is the machine's affair; that it can be asked is ours.
-        xdp_targets().unwrap();
+        xdp_features().unwrap();
     }
 }

@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use aya_obj::generated::{bpf_cmd, bpf_prog_type};
 use serde_json::{Value, json};
 use underpass::datapath::attach::Mechanism;
-use underpass::datapath::bpf;
 use underpass_bench::api_server::ApiServer;
 use underpass_bench::lab::{AgentOptions, Families, Node};
 use underpass_bench::{Lab, root_or_skip};
 
 use crate::common::{lab, start_agents};
+use crate::xdp_pass;
 
 /// What a check says, and its exit code.
 struct Said {
@@ -176,22 +174,10 @@ fn check_beside_an_agent() -> Result<()> {
     Ok(())
 }
 
-/// An XDP program that lets everything pass, pinned in a directory of `node`.
+/// The program of somebody else, pinned beside what is `node`'s.
 fn pin_xdp(lab: &Lab, node: &Node) -> Result<PathBuf> {
-    // r0 = XDP_PASS; exit
-    const CODE: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
     let pin = lab.bpffs(node).with_file_name("xdp-pass");
-    let mut attr = bpf::nothing_said();
-    // SAFETY: a union of plain numbers, of which this is the one that the command reads.
-    let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
-    load.insns = CODE.as_ptr() as u64;
-    load.insn_cnt = CODE.len() as u32;
-    load.license = c"MIT".as_ptr() as u64;
-    load.prog_name[..5].copy_from_slice(&b"guard".map(|byte| byte as _));
-    // SAFETY: code and licence outlive the call; it answers with a descriptor.
-    let program = unsafe { bpf::descriptor(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
-    bpf::pin(program.as_fd(), &pin)?;
+    xdp_pass::pin(&pin)?;
     Ok(pin)
 }
 
@@ -216,7 +202,7 @@ fn check_finds_xdp() -> Result<()> {
         (
             "vethpod1",
             "xdpdrv",
-            "driver mode) on vethpod1 ingress, before ours",
+            "native mode) on vethpod1 ingress, before ours",
         ),
     ] {
         set(device, mode)?;
@@ -232,6 +218,74 @@ fn check_finds_xdp() -> Result<()> {
         node.run(&["ip", "link", "set", device, mode, "off"])?;
         Said::by_file(&lab)?.expect(OTHERS, "pass", "none")?;
     }
+    Ok(())
+}
+
+/// Whether XDP could do its work, where it is to be asked for.
+#[test]
+fn check_looks_at_what_xdp_needs() -> Result<()> {
+    const TEST: &str = "check_looks_at_what_xdp_needs";
+    if !root_or_skip(TEST) {
+        return Ok(());
+    }
+    let lab = lab().pods(2).build()?;
+    let node = lab.node(1);
+    let file = lab.nodes_file();
+    let file = file.to_string_lossy();
+    let ask = |more: &[&str]| {
+        let xdp = ["--nodes-file", &file, "--ingress", "xdp"];
+        Said::of(&lab, node, "unused", &[&xdp[..], more].concat())
+    };
+    let gro = |pod: usize, to: &str| {
+        let pod = lab.pod(1, pod);
+        pod.run(&["ethtool", "-K", pod.interface(), "gro", to])
+    };
+    for pod in [1, 2] {
+        gro(pod, "off")?;
+    }
+    let said = ask(&[])?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+    said.expect("XDP in the driver", "pass", "eth0 runs programs")?;
+    said.expect("XDP's place", "pass", "no program of others")?;
+    said.expect("XDP and others", "pass", "no VLANs")?;
+    let both = "0 of 2 take frames; by TC, for GRO is off at the pod's end: vethpod1, vethpod2";
+    said.expect("pods by XDP", "warn", both)?;
+    let said = ask(&["--pod-gro", "set"])?;
+    said.expect("pods by XDP", "pass", "0 of 2 take frames; the agent")?;
+    said.expect("--pod-gro set", "pass", "can be entered")?;
+    gro(1, "on")?;
+    ask(&[])?.expect("pods by XDP", "warn", "1 of 2 take frames")?;
+    gro(2, "on")?;
+    ask(&[])?.expect("pods by XDP", "pass", "all 2 take frames")?;
+
+    let said = ask(&["--iface", "cni0"])?;
+    let bridge = "cni0: a bridge has no native XDP; TC will do its work";
+    said.expect("XDP in the driver", "warn", bridge)?;
+    let said = ask(&["--iface", "cni0", "--xdp-mode", "generic"])?;
+    said.expect("XDP in the driver", "pass", "not needed")?;
+
+    let pin = pin_xdp(&lab, node)?;
+    let pin = pin.to_string_lossy();
+    let set = ["ip", "link", "set", node.uplink(), "xdpdrv"];
+    node.run(&[&set[..], &["pinned", &pin]].concat())?;
+    let filter = "tc qdisc add dev eth0 clsact
+                  tc filter add dev eth0 ingress bpf direct-action bytecode '1,6 0 0 4294967295'";
+    node.run(&["sh", "-ec", filter])?;
+    let said = ask(&[])?;
+    ensure!(said.code == Some(0), "{}", said.findings);
+    said.expect("XDP's place", "warn", "XDP program guard (id ")?;
+    said.expect("XDP and others", "warn", "filter bpf pref")?;
+    node.run(&[&set[..], &["off"]].concat())?;
+    node.run(&["tc", "qdisc", "del", "dev", "eth0", "clsact"])?;
+
+    // Ours is nobody else's.
+    let agents = start_agents(&lab, &AgentOptions::default().args(["--ingress", "xdp"]))?;
+    let own = lab.bpffs(node);
+    let own = own.file_name().context("no name")?.to_string_lossy();
+    let said = Said::of(&lab, node, &own, &["--ingress", "xdp"])?;
+    said.expect("XDP's place", "pass", "no program of others")?;
+    said.expect("XDP and others", "pass", "no VLANs")?;
+    drop(agents);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Each check: passed, warned and failed as it can be.
 
 mod network;
+mod xdp;
 
 use caps::Capability;
 use underpass_common::verdict::Hook;
@@ -51,6 +52,7 @@ fn fit() -> Facts {
                 list: vec![peer(2, Standing::Answers), peer(3, Standing::Answers)],
             },
             programs: Ok(Vec::new()),
+            xdp: None,
         },
     }
 }
@@ -301,6 +303,7 @@ fn foreign(hook: Hook, before_ours: bool) -> Vec<Foreign> {
         hook,
         what: "TCX program guard (id 7)".into(),
         before_ours,
+        is_xdp: false,
     }]
 }
 

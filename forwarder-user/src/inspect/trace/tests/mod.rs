@@ -49,6 +49,8 @@ fn link(ifindex: u32, name: &str, mac: Mac) -> (u32, Link) {
         mtu_v6: None,
         up: true,
         master: None,
+        upper: None,
+        stands_by: false,
         qdiscs: Vec::new(),
         ingress_filters: Vec::new(),
         egress_filters: Vec::new(),

@@ -7,7 +7,10 @@ use netlink_packet_route::RouteNetlinkMessage::{
     self, DelLink, NewLink, NewNeighbour, NewQueueDiscipline, NewRoute, NewRule, NewTrafficFilter,
 };
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoPortKind, LinkFlags};
+use netlink_packet_route::link::{
+    BondPortState, InfoBondPort, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags,
+    LinkInfo,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourState,
 };
@@ -17,7 +20,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags};
 use netlink_packet_route::tc::{TcAttribute, TcBpfFlags, TcFilterBpfOption, TcOption};
 
-use super::messages::{MAC, address, ip, neighbour, net, port, qdisc, route, rule, veth, vlan};
+use super::messages::{
+    MAC, address, ip, link, neighbour, net, port, qdisc, route, rule, veth, vlan,
+};
 use crate::world::kernel::{LinkKind, RouteKind, VethPeer};
 use crate::world::netlink::events::{Event, decode_datagram, event};
 use crate::world::netlink::{PROTOCOL, decode, rules};
@@ -64,6 +69,36 @@ fn only_a_bridge_counts_as_master() {
     assert_eq!(port_of(InfoPortKind::Bridge), Some(9));
     assert_eq!(port_of(InfoPortKind::Bond), None);
     assert_eq!(port_of(InfoPortKind::Vrf), None);
+}
+
+#[test]
+fn a_member_belongs_to_what_takes_its_frames() {
+    let upper_of = |kind| decode::link(&port(kind)).unwrap().upper;
+    for kind in [
+        InfoPortKind::Bond,
+        InfoPortKind::Bridge,
+        InfoPortKind::Team,
+        InfoPortKind::Other("openvswitch".to_owned()),
+    ] {
+        assert_eq!(upper_of(kind.clone()), Some(9), "{kind}");
+    }
+    assert_eq!(upper_of(InfoPortKind::Vrf), None);
+}
+
+#[test]
+fn a_member_of_a_bond_may_stand_by() {
+    let stands_by = |state| {
+        let port = InfoPortData::BondPort(vec![InfoBondPort::BondPortState(state)]);
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::PortKind(InfoPortKind::Bond),
+            LinkInfo::PortData(port),
+        ];
+        let attributes = vec![LinkAttribute::Controller(9), LinkAttribute::LinkInfo(info)];
+        decode::link(&link(4, attributes)).unwrap().stands_by
+    };
+    assert!(stands_by(BondPortState::Backup));
+    assert!(!stands_by(BondPortState::Active));
 }
 
 #[test]

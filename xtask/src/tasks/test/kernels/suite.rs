@@ -18,8 +18,12 @@ const CORE: [(&str, &[&str]); 5] = [
         SCENARIOS,
         &[
             "agent_away::restarts::agent_restarted",
-            // Here alone, where the machine's own kernel has no VLAN devices.
+            // Here alone, where the machine's own kernel has no VLAN devices and no bonds.
             "never_worse::headers::vlan",
+            "uplink_kinds::bonding_modes_and_xdp",
+            "uplink_kinds::vlan_as_uplink",
+            "uplink_kinds::vlans_on_the_uplink_keep_xdp_off",
+            "uplink_kinds::xdp_on_a_bond",
             "never_worse::packets::ttl",
         ],
     ),
@@ -53,7 +57,9 @@ const QUICK: [(&str, &[&str]); 3] = [
             "fast_path::flows::icmp_echo",
             "fast_path::flows::one_way_udp",
             "fast_path::golden_bytes::golden_bytes",
+            "express::xdp_carries_where_somebody_says_that_pods_take_frames",
             "never_worse::services::clusterip",
+            "uplink_kinds::bond_as_uplink",
         ],
     ),
 ];
