@@ -48,9 +48,10 @@ fn send(ctx: &TcContext) -> Option<i32> {
         // SAFETY: this CPU's own entry.
         unsafe { *sent = (*sent).wrapping_add(1) }
     }
-    // SAFETY: helpers without pointers.
     Some(match way.is_into_pod {
+        // SAFETY: a helper without pointers.
         0 => unsafe { helpers::bpf_redirect(way.ifindex, 0) as i32 },
+        // SAFETY: likewise.
         _ => unsafe { helpers::bpf_redirect_peer(way.ifindex, 0) as i32 },
     })
 }
