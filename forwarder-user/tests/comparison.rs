@@ -80,7 +80,7 @@ fn every_case_takes_its_path_and_yields_figures() -> Result<()> {
     );
     ensure!(results.flows == 4096);
     let sizes = &results.programs;
-    ensure!(sizes.len() == 4, "{sizes:?}");
+    ensure!(sizes.len() == 5, "{sizes:?}");
     ensure!(sizes.iter().all(|it| it.instructions > 0), "{sizes:?}");
     for routes in [10, 1000] {
         let costs: Vec<_> = results
@@ -88,7 +88,7 @@ fn every_case_takes_its_path_and_yields_figures() -> Result<()> {
             .iter()
             .filter(|it| it.routes == routes)
             .collect();
-        ensure!(costs.len() == 12, "{routes} routes: {costs:?}");
+        ensure!(costs.len() == 16, "{routes} routes: {costs:?}");
         for cost in costs {
             let values = &cost.nanoseconds;
             // Noise may leave less than nothing when the empty program is subtracted.

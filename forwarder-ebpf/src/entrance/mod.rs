@@ -106,11 +106,17 @@ pub trait Side {
 /// Each family on a stack of its own: both in one function would not fit BPF's 512 bytes.
 #[inline(always)]
 fn enter<S: Side>(skb: Skb) -> i32 {
+    // Whatever stands in the witness's place comes from a pod or from another hook of ours: it is none here.
     let end = match skb.family() {
-        Some(IpVersion::V4) => enter_v4::<S>(skb, icmp_error::may_go::<V4, S>(skb)),
-        Some(IpVersion::V6) => enter_v6::<S>(skb, icmp_error::may_go::<V6, S>(skb)),
+        Some(IpVersion::V4) => {
+            icmp_error::judge::<V4, S>(skb);
+            enter_v4::<S>(skb)
+        }
+        Some(IpVersion::V6) => {
+            icmp_error::judge::<V6, S>(skb);
+            enter_v6::<S>(skb)
+        }
         None => {
-            // See `decide`.
             skb.set_witness(tag::NONE);
             let is_off = maps::settings().is_none_or(|settings| settings.is_off());
             let verdict = if is_off { Verdict::Off } else { Verdict::NotIp };
@@ -123,13 +129,13 @@ fn enter<S: Side>(skb: Skb) -> i32 {
 }
 
 #[inline(never)]
-fn enter_v4<S: Side>(skb: Skb, is_good_error: bool) -> End {
-    pass::<V4, S>(skb, is_good_error)
+fn enter_v4<S: Side>(skb: Skb) -> End {
+    pass::<V4, S>(skb)
 }
 
 #[inline(never)]
-fn enter_v6<S: Side>(skb: Skb, is_good_error: bool) -> End {
-    pass::<V6, S>(skb, is_good_error)
+fn enter_v6<S: Side>(skb: Skb) -> End {
+    pass::<V6, S>(skb)
 }
 
 /// A verdict's number, and what the hook answers: in the one register that a function can return.
@@ -155,9 +161,9 @@ impl End {
 
 /// A packet's way: parse, flow, route, rewrite, redirect.
 #[inline(always)]
-fn pass<F: Family, S: Side>(skb: Skb, is_good_error: bool) -> End {
+fn pass<F: Family, S: Side>(skb: Skb) -> End {
     let mut place = MaybeUninit::uninit();
-    let (packet, way_out) = match decide::<F, S>(skb, is_good_error, &mut place) {
+    let (packet, way_out) = match decide::<F, S>(skb, &mut place) {
         Ok(decision) => decision,
         Err(verdict) => {
             stats::count(skb, S::HOOK, verdict);
@@ -177,10 +183,9 @@ fn pass<F: Family, S: Side>(skb: Skb, is_good_error: bool) -> End {
 #[inline(always)]
 fn decide<F: Family, S: Side>(
     skb: Skb,
-    is_good_error: bool,
     place: &mut MaybeUninit<Packet<F::Addr>>,
 ) -> Result<(&Packet<F::Addr>, WayOut), Verdict> {
-    // Whatever stands there comes from a pod or from another hook of ours: it is no witness here.
+    let is_good_error = icmp_error::was_judged_good(skb);
     skb.set_witness(tag::NONE);
     let settings = maps::settings().ok_or(Verdict::Off)?;
     if settings.is_off() {

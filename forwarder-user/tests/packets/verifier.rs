@@ -6,9 +6,9 @@ use underpass_common::verdict::Hook;
 
 use crate::rig::with_rig;
 
-/// What a program may cost: a quarter more to verify than it does on Linux 6.18 (12,038, 6,467, 25,086, 5,808 and 6,056), and
-/// a tenth more in size. `from_wire` holds two entrances: to this node's pods, and, on a node with several uplinks, on
-/// to other nodes'. Who needs more says so here, and why.
+/// What a program may cost: a quarter more to verify than it does on Linux 6.18 or 6.1, whichever takes more (12,038,
+/// 6,467, 25,086, 5,808 and 8,756), and a tenth more in size. `from_wire` holds two entrances: to this node's pods, and,
+/// on a node with several uplinks, on to other nodes'. Who needs more says so here, and why.
 struct Budget {
     hook: Hook,
     /// Instructions that the verifier walks through, on all paths; it gives up at a million.
@@ -40,7 +40,7 @@ const BUDGETS: [Budget; 5] = [
     },
     Budget {
         hook: Hook::FromWireXdp,
-        verified: 7_600,
+        verified: 11_000,
         translated: 19_100,
     },
 ];

@@ -60,6 +60,7 @@ fn multicast_broadcast_arp_nd() -> Result<()> {
     let reasons = [
         Verdict::NotIp,
         Verdict::NotForUs,
+        Verdict::NotPodTraffic,
         Verdict::Unconfirmed,
         Verdict::Icmp,
     ];
@@ -114,15 +115,15 @@ fn frames(pod: &Pod, beside: &Pod) -> [(Packet, Verdict); 11] {
         (to(frame(ARP, &request), BROADCAST), Verdict::NotIp),
         (
             to(frame(IPV6, &solicitation), SOLICITED_NODE),
-            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
         ),
         (
             to(frame(IPV6, &router_solicitation), ALL_ROUTERS),
-            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
         ),
         (
             to(frame(IPV6, &listener_report), ALL_MLD),
-            Verdict::NotForUs,
+            Verdict::NotPodTraffic,
         ),
         (to(frame(IPV6, &advertisement), beside.mac()), Verdict::Icmp),
         (

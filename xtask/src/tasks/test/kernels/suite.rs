@@ -44,9 +44,11 @@ const QUICK: [(&str, &[&str]); 3] = [
         &[
             LOADS,
             "coverage::every_verdict_is_given_by_every_hook_that_can",
+            "express::xdp_carries_what_from_wire_would",
             "life::a_translated_flow_takes_the_tuple_of_a_direct_one",
             "life::conntrack_sees_two_packets_of_a_connection",
             "life::the_kernel_goes_first_in_each_direction",
+            "transit::xdp_carries_in_transit_what_from_wire_would",
         ],
     ),
     ("attach", &[ATTACHES_BY_TCX, ATTACHES_BY_CLSACT]),
