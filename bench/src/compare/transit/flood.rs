@@ -25,8 +25,12 @@ use crate::wait::patient;
 const FLOWS: u16 = 256;
 /// Frames that are made before the kernel carries them on: what a NIC's driver takes at a time (`NAPI_POLL_WEIGHT`).
 const BATCH: u32 = 64;
-/// Frames between two looks at the clock.
-const BETWEEN_LOOKS: u32 = 1 << 14;
+/// Frames between two looks at the clock. Each `BPF_PROG_TEST_RUN` puts its program into the kernel's XDP dispatcher and
+/// takes it out again, and waits for grace periods of RCU meanwhile, some 25 ms in all in which the CPU is idle
+/// (`bpf_prog_test_run_xdp()` in net/bpf/test_run.c): of so many frames that is a small part.
+const BETWEEN_LOOKS: u32 = 1 << 20;
+/// As many while nothing counts.
+const TO_WARM_UP: u32 = 1 << 14;
 /// How long the first packets may take: neighbours are asked for, flows confirmed.
 const SOON: Duration = Duration::from_secs(5);
 /// What is sent before it counts.
@@ -167,7 +171,7 @@ impl Flood {
         }
         let begin = Instant::now();
         while begin.elapsed() < WARM_UP {
-            self.send(BETWEEN_LOOKS)?;
+            self.send(TO_WARM_UP)?;
         }
         Ok(())
     }
