@@ -211,35 +211,6 @@ impl Datapath {
         }
         Ok(Counts(counts))
     }
-
-    /// Packets that XDP has carried so far, and those that TC has in its place.
-    pub fn carried(&self) -> Result<Carried> {
-        let counts = self.maps.verdicts()?.into_iter();
-        let fast = counts.filter(|(_, verdict, _)| *verdict == Verdict::Fast);
-        let fast: BTreeMap<Hook, u64> =
-            fast.map(|(hook, _, count)| (hook, count.packets)).collect();
-        Ok(Carried {
-            by_xdp: fast[&Hook::FromWireXdp],
-            by_tc: fast[&Hook::FromWire],
-        })
-    }
-}
-
-/// Packets that have gone past the kernel at the uplink's entrance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carried {
-    pub by_xdp: u64,
-    pub by_tc: u64,
-}
-
-impl Carried {
-    /// What has been added to an earlier reading.
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            by_xdp: self.by_xdp - earlier.by_xdp,
-            by_tc: self.by_tc - earlier.by_tc,
-        }
-    }
 }
 
 /// What the programs of each node have counted so far.

@@ -1,24 +1,22 @@
 //! `--ingress xdp`: an XDP program before the uplink's entrance.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use underpass::datapath::attach::{Device, Mechanism};
 use underpass::datapath::{Attachments, LoadOptions, Loaded, Maps, Pins, load, query};
 use underpass::xdp::XdpMode;
 use underpass_bench::lab::{AgentOptions, Family, Node, Pod};
-use underpass_bench::traffic::{Bulk, Ping, UdpFlow};
+use underpass_bench::traffic::{Bulk, UdpFlow};
 use underpass_bench::{Backend, Lab, root_or_skip, wait_for};
 use underpass_common::verdict::Hook;
 
-use crate::common::{self, Carried, DEADLINE, Datapath, start_agents, with_families};
+use crate::carried::{Carried, PINGS, ping};
+use crate::common::{self, DEADLINE, Datapath, start_agents, with_families};
 use crate::streams::Traffic;
 use crate::talk::{Road, Talk};
 
 const PORT: u16 = 5001;
-const PINGS: u16 = 30;
-
 fn by_xdp() -> AgentOptions {
     AgentOptions::default().args(["--ingress", "xdp"])
 }
@@ -52,19 +50,6 @@ fn wait_for_ingress(lab: &Lab, node: &Node, wanted: &str) -> Result<()> {
     )
 }
 
-/// Pings node 2's pod from node 1's: all are answered. Tells what was carried to node 2's pod.
-fn ping(lab: &Lab) -> Result<Carried> {
-    let datapath = Datapath::of(lab, lab.node(2))?;
-    let before = datapath.carried()?;
-    let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
-    let report = ping
-        .interval(Duration::ZERO)
-        .count(PINGS)
-        .run(lab.pod(1, 1))?;
-    ensure!(report.all_replied(), "{report:?}");
-    Ok(datapath.carried()?.since(before))
-}
-
 fn set_gro(pod: &Pod, to: &str) -> Result<()> {
     pod.run(&["ethtool", "-K", pod.interface(), "gro", to])
         .map(drop)
@@ -84,7 +69,7 @@ fn xdp_carries_confirmed_flows() -> Result<()> {
 
         // The first shows the way.
         let fast = u64::from(PINGS) - 1;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, lab.node(2))?;
         ensure!(
             carried
                 == Carried {
@@ -147,7 +132,7 @@ fn xdp_carries_where_somebody_says_that_pods_take_frames() -> Result<()> {
         wait_for(DEADLINE, "XDP carries packets to the pod", || {
             // The agent takes it out again whenever it applies something.
             node.enter(say)?;
-            let carried = ping(&lab)?;
+            let carried = ping(&lab, lab.node(2))?;
             ensure!(carried.by_xdp > u64::from(PINGS) / 2, "{carried:?}");
             Ok(())
         })?;
@@ -169,7 +154,7 @@ fn a_pod_without_gro_stays_with_tc() -> Result<()> {
         set_gro(lab.pod(2, 1), "off")?;
         let agents = start_agents(&lab, &by_xdp())?;
         wait_for_ingress(&lab, lab.node(2), "tc_no_gro")?;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, lab.node(2))?;
         ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
         let status = lab.underpass(lab.node(2), &["status"])?;
         ensure!(status.contains("--pod-gro set"), "{status}");
@@ -177,7 +162,7 @@ fn a_pod_without_gro_stays_with_tc() -> Result<()> {
         for (gro, wanted) in [("on", "xdp"), ("off", "tc_no_gro")] {
             set_gro(lab.pod(2, 1), gro)?;
             wait_for_ingress(&lab, lab.node(2), wanted)?;
-            let carried = ping(&lab)?;
+            let carried = ping(&lab, lab.node(2))?;
             ensure!(
                 (carried.by_xdp > 0) == (gro == "on"),
                 "GRO {gro}: {carried:?}"
@@ -200,7 +185,7 @@ fn pod_gro_is_switched_on_where_that_is_asked_for() -> Result<()> {
         let options = by_xdp().args(["--pod-gro", "set"]);
         let agents = start_agents(&lab, &options)?;
         wait_for_ingress(&lab, lab.node(2), "xdp")?;
-        ensure!(ping(&lab)?.by_xdp > 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
         let log = agents[1].log();
         ensure!(
             log.contains("GRO is on now at the pod's end of vethpod1"),
@@ -210,7 +195,7 @@ fn pod_gro_is_switched_on_where_that_is_asked_for() -> Result<()> {
         // Who switches it off again means it.
         set_gro(pod, "off")?;
         wait_for_ingress(&lab, lab.node(2), "tc_no_gro")?;
-        ensure!(ping(&lab)?.by_xdp == 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp == 0);
         Ok(())
     })
 }
@@ -250,7 +235,7 @@ fn partial_checksums_get_there() -> Result<()> {
         ])?;
         ensure!(errors.trim() == "0", "{errors} wrong checksums");
         // The hook works all the same: what ICMP sends is whole.
-        ensure!(ping(&lab)?.by_xdp > 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
         drop(agents);
         Ok(())
     })
@@ -301,7 +286,7 @@ fn an_xdp_hook_that_is_taken_is_left_alone() -> Result<()> {
         let agents = start_agents(&lab, &by_xdp())?;
         // Everything works, by TC.
         Talk::new(&lab, lab.pod(1, 1), lab.pod(2, 1))?.wait_for(Road::Fast)?;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, lab.node(2))?;
         ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
         ensure!(program_on(node)? == before, "theirs has been replaced");
 
@@ -352,7 +337,7 @@ fn xdp_hides_nothing_from_the_programs_of_others() -> Result<()> {
         let node = lab.node(2);
         let agents = start_agents(&lab, &by_xdp())?;
         wait_for_ingress(&lab, node, "xdp")?;
-        ensure!(ping(&lab)?.by_xdp > 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
         let add = "tc qdisc add dev eth0 clsact
                    tc filter add dev eth0 ingress bpf direct-action bytecode '1,6 0 0 4294967295'";
         node.run(&["sh", "-ec", add])?;
@@ -366,11 +351,11 @@ fn xdp_hides_nothing_from_the_programs_of_others() -> Result<()> {
             );
             Ok(())
         })?;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, lab.node(2))?;
         ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
         node.run(&["tc", "qdisc", "del", "dev", "eth0", "clsact"])?;
         wait_for(DEADLINE, "XDP is back", || {
-            ensure!(ping(&lab)?.by_xdp > 0);
+            ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
             Ok(())
         })?;
         drop(agents);
@@ -433,18 +418,18 @@ fn without_an_agent_tc_takes_over() -> Result<()> {
         let lab = lab(family)?;
         let agents = start_agents(&lab, &by_xdp())?;
         wait_for_ingress(&lab, lab.node(2), "xdp")?;
-        ensure!(ping(&lab)?.by_xdp > 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
         for agent in agents {
             agent.kill()?;
         }
         // All of these are answered, whoever carries them.
         wait_for(DEADLINE, "TC carries what XDP has carried", || {
-            let carried = ping(&lab)?;
+            let carried = ping(&lab, lab.node(2))?;
             ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
             Ok(())
         })?;
         let agents = start_agents(&lab, &by_xdp())?;
-        ensure!(ping(&lab)?.by_xdp > 0);
+        ensure!(ping(&lab, lab.node(2))?.by_xdp > 0);
         drop(agents);
         Ok(())
     })

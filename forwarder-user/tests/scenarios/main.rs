@@ -26,6 +26,7 @@ mod world_changes;
 #[expect(dead_code, reason = "shared with the packet tables")]
 #[path = "../packets/builder/mod.rs"]
 mod builder;
+mod carried;
 mod cast;
 #[expect(dead_code, reason = "shared with the packet tables")]
 #[path = "../packets/family.rs"]

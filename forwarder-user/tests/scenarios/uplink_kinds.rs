@@ -2,14 +2,13 @@
 //! others. Each carries packets, or is told of in words.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use underpass_bench::lab::{AgentOptions, Family, Node, names};
-use underpass_bench::traffic::Ping;
 use underpass_bench::{Lab, root_or_skip, skip, wait_for};
 
-use crate::common::{self, Carried, DEADLINE, Datapath, start_agents, with_families};
+use crate::carried::{PINGS, ping};
+use crate::common::{self, DEADLINE, start_agents, with_families};
 use crate::talk::{Road, Talk};
 
 const BOND: &str = "bond0";
@@ -19,8 +18,6 @@ const VLAN: &str = "eth0.5";
 const MEMBER: &str = names::UPLINK;
 /// The bond's second member.
 const SECOND: &str = "eth1";
-const PINGS: u16 = 30;
-
 /// True where the kernel makes such a device; otherwise the test is skipped, with the kernel's words.
 fn kernel_has(kind: &str, test: &str) -> Result<bool> {
     let lab = common::lab().nodes(1).build()?;
@@ -132,23 +129,10 @@ fn expect_fast(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Pings node 2's pod from node 1's: all are answered. Tells what was carried to node 2's pod.
-fn ping(lab: &Lab) -> Result<Carried> {
-    let datapath = Datapath::of(lab, lab.node(2))?;
-    let before = datapath.carried()?;
-    let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
-    let report = ping
-        .interval(Duration::ZERO)
-        .count(PINGS)
-        .run(lab.pod(1, 1))?;
-    ensure!(report.all_replied(), "{report:?}");
-    Ok(datapath.carried()?.since(before))
-}
-
 /// Waits until XDP carries what comes to node 2's pod.
 fn expect_xdp(lab: &Lab) -> Result<()> {
     wait_for(DEADLINE, "XDP carries packets to the pod", || {
-        let carried = ping(lab)?;
+        let carried = ping(lab, lab.node(2))?;
         // The first of them shows the way.
         ensure!(carried.by_xdp + 1 >= u64::from(PINGS), "{carried:?}");
         Ok(())
@@ -213,7 +197,7 @@ fn expect_tc_for_want_of_xdp(lab: &Lab, device: &str, why: &str) -> Result<()> {
     let told = status["xdp_error"].as_str().unwrap_or_default();
     ensure!(told.contains(why), "{status}");
     expect_fast(lab)?;
-    let carried = ping(lab)?;
+    let carried = ping(lab, lab.node(2))?;
     ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
     Ok(())
 }
@@ -365,7 +349,7 @@ fn vlans_on_the_uplink_keep_xdp_off() -> Result<()> {
             Ok(())
         })?;
         expect_fast(&lab)?;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, lab.node(2))?;
         ensure!(carried.by_xdp == 0 && carried.by_tc > 0, "{carried:?}");
         node.ip(&format!("link del {VLAN}\n"))?;
         wait_for(DEADLINE, "XDP comes back", || {

@@ -1,7 +1,6 @@
 //! Which packets between other nodes' pods go past the router's kernel: those that it has forwarded as they are.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use underpass_bench::lab::rules::Deny;
@@ -14,9 +13,8 @@ use underpass_common::verdict::{Hook, Verdict};
 use super::{
     Traffic, UDP_PORT, all_fast_since, none_fast_since, on_both, router, segments, start_router,
 };
-use crate::common::{
-    Carried, DEADLINE, Datapath, NEVER, udp, with_families, with_families_in_turn,
-};
+use crate::carried::{PINGS, ping};
+use crate::common::{DEADLINE, Datapath, NEVER, udp, with_families, with_families_in_turn};
 
 /// More than can be under way when a road is closed.
 const A_LOT: u64 = 32 << 20;
@@ -125,7 +123,7 @@ fn transit_by_xdp() -> Result<()> {
         let lab = segments(family).whole_frames(true).pod_gro(true).build()?;
         let agent = start_router(&lab, &on_both().args(["--ingress", "xdp"]))?;
         wait_for_targets(&lab, 2)?;
-        let carried = ping(&lab)?;
+        let carried = ping(&lab, router(&lab))?;
         // The first each way shows the way.
         let fast = 2 * (u64::from(PINGS) - 1);
         ensure!(
@@ -135,21 +133,6 @@ fn transit_by_xdp() -> Result<()> {
         drop(agent);
         Ok(())
     })
-}
-
-const PINGS: u16 = 30;
-
-/// Pings across the router: all are answered. Tells how they passed it.
-fn ping(lab: &Lab) -> Result<Carried> {
-    let datapath = Datapath::of(lab, router(lab))?;
-    let before = datapath.carried()?;
-    let ping = Ping::to(lab.pod(2, 1).address()).timeout(DEADLINE);
-    let report = ping
-        .interval(Duration::ZERO)
-        .count(PINGS)
-        .run(lab.pod(1, 1))?;
-    ensure!(report.all_replied(), "{report:?}");
-    Ok(datapath.carried()?.since(before))
 }
 
 /// Waits until so many uplinks get frames from XDP.
@@ -192,7 +175,7 @@ fn an_uplink_that_takes_no_frames_stays_with_tc() -> Result<()> {
             wait_for_targets(&lab, 2)?;
             host.run(&["sh", "-c", &done])?;
             wait_for_targets(&lab, 1)?;
-            let carried = ping(&lab)?;
+            let carried = ping(&lab, router(&lab))?;
             // To eth1 by TC, and from it by XDP, but for the first.
             let each = u64::from(PINGS) - 1;
             ensure!(
@@ -201,7 +184,7 @@ fn an_uplink_that_takes_no_frames_stays_with_tc() -> Result<()> {
             );
             host.run(&["sh", "-c", &undone])?;
             wait_for_targets(&lab, 2)?;
-            ensure!(ping(&lab)?.by_tc == 0, "{undone}");
+            ensure!(ping(&lab, router(&lab))?.by_tc == 0, "{undone}");
         }
         drop(agent);
         Ok(())
