@@ -11,9 +11,7 @@ use super::registry::{self, Record};
 use super::rules::{self, Backend};
 use super::segment::TwoSegments;
 use super::wire::Wiring;
-use super::{Families, Family, Lab, Node, Pod, PodPlan, Segment, names, process};
-
-const IPV6_SWITCH: &str = "net.ipv6.conf.all.disable_ipv6";
+use super::{Families, Family, Lab, Node, Pod, PodPlan, Segment, names, process, sysctls};
 
 /// Orders a [`Lab`]. What isn't said otherwise: two nodes with one pod each on a bridge, host-gw routes,
 /// an MTU of 1500, no netfilter rules, and IPv4 only.
@@ -273,6 +271,8 @@ impl LabBuilder {
 
         lab.switch
             .ip(&lab.wiring.switch(&lab.nodes, lab.outside.as_ref()))?;
+        // No switch looks for iptables' rules, and what it takes is in everybody's figures.
+        sysctls::set_bridge_netfilter(&lab.switch, false)?;
         if let Some(outside) = &lab.outside {
             outside.ip(&Wiring::outside(self.families, &lab.nodes))?;
         }
@@ -308,24 +308,8 @@ impl LabBuilder {
     }
 
     fn make_node(&self, lab: &Lab, node: &Node, pods: &[(Pod, PodPlan)]) -> Result<()> {
-        node.sysctls(&[
-            ("net.ipv4.ip_forward", "1"),
-            // Distributions differ here; the way back of a packet may be another in our tests.
-            ("net.ipv4.conf.all.rp_filter", "0"),
-            ("net.ipv4.conf.default.rp_filter", "0"),
-        ])?;
-        if node.families().has(Family::V6) {
-            node.sysctl(Family::V6.forwarding(), "1")?;
-        }
-        for bridge_nf in [
-            "net.bridge.bridge-nf-call-iptables",
-            "net.bridge.bridge-nf-call-ip6tables",
-        ] {
-            if node.has_sysctl(bridge_nf)? {
-                let wanted = self.kube_proxy.is_some() || self.flannel;
-                node.sysctl(bridge_nf, if wanted { "1" } else { "0" })?;
-            }
-        }
+        sysctls::route(node)?;
+        sysctls::set_bridge_netfilter(node, self.kube_proxy.is_some() || self.flannel)?;
         let mut wires = lab.wiring.node(node, &lab.nodes);
         for (pod, plan) in pods.iter().filter(|(pod, _)| pod.node() == node.number()) {
             wires += &lab
@@ -398,39 +382,8 @@ impl Lab {
         );
         // Before any link comes up.
         hosts.iter().try_for_each(|(host, ipv6)| match ipv6 {
-            true => prepare_ipv6(host),
-            false => disable_ipv6(host),
+            true => sysctls::prepare_ipv6(host),
+            false => sysctls::disable_ipv6(host),
         })
     }
-}
-
-/// IPv6 without what would have a lab come up later or a link speak unasked.
-fn prepare_ipv6(host: &Host) -> Result<()> {
-    ensure!(
-        host.has_sysctl(IPV6_SWITCH)?,
-        "this kernel has no IPv6: take a lab with IPv4 only"
-    );
-    host.sysctls(&[
-        (IPV6_SWITCH, "0"),
-        ("net.ipv6.conf.default.disable_ipv6", "0"),
-        // Of the two the greater holds.
-        ("net.ipv6.conf.all.accept_dad", "0"),
-        ("net.ipv6.conf.default.accept_dad", "0"),
-        ("net.ipv6.conf.default.router_solicitations", "0"),
-        ("net.ipv6.conf.default.accept_ra", "0"),
-        // As IPv4 has it: a link that goes down and up again has its addresses as before.
-        ("net.ipv6.conf.all.keep_addr_on_down", "1"),
-        ("net.ipv6.conf.default.keep_addr_on_down", "1"),
-    ])
-}
-
-fn disable_ipv6(host: &Host) -> Result<()> {
-    // A kernel without IPv6 has no such sysctl.
-    if host.has_sysctl(IPV6_SWITCH)? {
-        host.sysctls(&[
-            (IPV6_SWITCH, "1"),
-            ("net.ipv6.conf.default.disable_ipv6", "1"),
-        ])?;
-    }
-    Ok(())
 }

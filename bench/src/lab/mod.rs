@@ -37,6 +37,7 @@ mod registry;
 pub mod rules;
 mod segment;
 mod sweep;
+mod sysctls;
 mod wire;
 
 use std::path::PathBuf;
