@@ -108,8 +108,7 @@ impl Side for ToWire {
                 (false, None) => Verdict::NotPodTraffic,
             });
         }
-        let way_out = F::route(packet.tuple.dst).filter(|route| !route.is_kernels());
-        let way_out = way_out.ok_or(Verdict::NoRoute)?;
+        let way_out = F::to_peer(packet.tuple.dst).ok_or(Verdict::NoRoute)?;
         if way_out != sent(skb, packet) {
             if let Some(entry) = entry {
                 flow::clear(entry.egress());

@@ -153,7 +153,7 @@ fn in_transit<F: Family>(
         return None;
     }
     let out = if settings.offload == Offload::Always as u8 {
-        F::route(packet.tuple.dst).filter(|route| !route.is_kernels())?
+        F::to_peer(packet.tuple.dst)?
     } else {
         let key = packet.tuple.key_from_pod();
         confirmed::<F>(packet, settings, &key, Entry::egress, entrance)?

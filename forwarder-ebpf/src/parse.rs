@@ -104,20 +104,35 @@ const TCP_HEADER: usize = 20;
 /// Length of the header that all ICMP messages have (RFC 792, RFC 4443).
 pub const ICMP_HEADER: usize = 8;
 
+/// Length of an IP header whose addresses take little of BPF's 512 bytes of stack: IPv4's.
+const SHORT_HEADER: usize = 20;
+
 /// Reads a packet into `place`; `Err` says why it is the kernel's.
 #[inline(always)]
 pub fn parse<F: Family, B: Buffer>(
     buffer: B,
     place: &mut MaybeUninit<Packet<F::Addr>>,
 ) -> Result<&Packet<F::Addr>, Verdict> {
-    read::<F, B>(buffer, place)?;
+    if F::HEADER <= SHORT_HEADER {
+        read::<F, B>(buffer, place)?;
+    } else {
+        read_apart::<F, B>(buffer, place)?;
+    }
     // SAFETY: written where `read` answers Ok. Zeros for a start would cost a loop over its bytes.
     Ok(unsafe { place.assume_init_ref() })
 }
 
 /// A function of its own with its result in the caller's hands: what it has on the stack is given
-/// back.
+/// back. With the addresses of a short header there is room enough, and a call less.
 #[inline(never)]
+fn read_apart<F: Family, B: Buffer>(
+    buffer: B,
+    place: &mut MaybeUninit<Packet<F::Addr>>,
+) -> Result<(), Verdict> {
+    read::<F, B>(buffer, place)
+}
+
+#[inline(always)]
 fn read<F: Family, B: Buffer>(
     buffer: B,
     place: &mut MaybeUninit<Packet<F::Addr>>,

@@ -192,6 +192,20 @@ pub enum PodGro {
     Set,
 }
 
+/// Further uplinks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ExtraUplinkArgs {
+    /// A further uplink by name, on an L2 segment of its own with nodes on it; may be given more than once, also as a
+    /// list with commas. What pods of one segment send to those of another, by this node, takes the fast path as well
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "UNDERPASS_EXTRA_IFACE"
+    )]
+    pub extra_iface: Vec<String>,
+}
+
 /// Whether there is XDP before TC, and how.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct IngressArgs {
@@ -262,15 +276,9 @@ pub struct AgentArgs {
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
-    /// A further uplink by name, on an L2 segment of its own with nodes on it; may be given more than once, also as a
-    /// list with commas. What pods of one segment send to those of another, by this node, takes the fast path as well
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        env = "UNDERPASS_EXTRA_IFACE"
-    )]
-    pub extra_iface: Vec<String>,
+    /// Which others.
+    #[command(flatten)]
+    pub extra: ExtraUplinkArgs,
     /// Take podCIDRs only within this block; may be given more than once, also as a list with commas.
     /// It binds its own family: without one of the other, podCIDRs of that may lie anywhere
     #[arg(

@@ -104,7 +104,7 @@ fn config(args: AgentArgs, nodes: &Choice) -> Config {
         node_name: args.node_name,
         nodes_source: nodes.name(),
         uplink: args.uplink.choice(),
-        extra_uplinks: args.extra_iface,
+        extra_uplinks: args.extra.extra_iface,
         cluster_cidrs: args.cluster_cidr,
         offload: match args.offload {
             OffloadMode::Confirmed => Offload::Confirmed,

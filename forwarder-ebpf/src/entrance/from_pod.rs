@@ -7,7 +7,7 @@ use underpass_common::{
     verdict::{Hook, Verdict},
 };
 
-use super::{Side, to_peer};
+use super::Side;
 use crate::{
     family::Family,
     flow::{self, Entry, Found},
@@ -35,11 +35,6 @@ impl Side for FromPod {
     #[inline(always)]
     fn is_pod_traffic<F: Family>(settings: &Settings, frame: &Frame) -> Result<bool, OutOfBounds> {
         Ok(F::is_own(settings, &F::source(frame)?))
-    }
-
-    #[inline(always)]
-    fn is_known_traffic<F: Family>(_: &Packet<F::Addr>) -> bool {
-        true
     }
 
     #[inline(always)]
@@ -79,7 +74,7 @@ impl Side for FromPod {
 
     #[inline(always)]
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
-        to_peer::<F>(packet).ok_or(Verdict::NoRoute)
+        F::to_peer(packet.tuple.dst).ok_or(Verdict::NoRoute)
     }
 
     #[inline(always)]

@@ -34,11 +34,6 @@ impl Side for FromWire {
     }
 
     #[inline(always)]
-    fn is_known_traffic<F: Family>(_: &Packet<F::Addr>) -> bool {
-        true
-    }
-
-    #[inline(always)]
     fn find<F: Family>(packet: &Tuple<F::Addr>) -> Found {
         Found::by::<F>(&packet.key_to_pod())
     }
@@ -78,14 +73,6 @@ impl Side for FromWire {
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
         F::endpoint(&packet.tuple.dst).ok_or(Verdict::NoEndpoint)
     }
-
-    #[inline(always)]
-    fn may_always<F: Family>(_: &Packet<F::Addr>, _: &Entrance) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn note(_: Entrance) {}
 
     #[inline(always)]
     fn redirect(skb: Skb, way_out: &WayOut) -> i32 {

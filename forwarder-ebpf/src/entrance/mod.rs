@@ -79,7 +79,10 @@ pub trait Side {
     /// of what passes an uplink is the host's own.
     fn is_pod_traffic<F: Family>(settings: &Settings, frame: &Frame) -> Result<bool, OutOfBounds>;
     /// False where it turns out not to be one after all, once it is the kernel's.
-    fn is_known_traffic<F: Family>(packet: &Packet<F::Addr>) -> bool;
+    #[inline(always)]
+    fn is_known_traffic<F: Family>(_: &Packet<F::Addr>) -> bool {
+        true
+    }
     /// The flow of a packet.
     fn find<F: Family>(packet: &Tuple<F::Addr>) -> Found;
     /// False where the error is not its sender's to get.
@@ -97,9 +100,13 @@ pub trait Side {
     /// The way out as trie or endpoints have it now.
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict>;
     /// True where a packet may pass by the trie alone, without a confirmation.
-    fn may_always<F: Family>(packet: &Packet<F::Addr>, entrance: &Entrance) -> bool;
-    /// Leaves a note for the exit, beside the tag.
-    fn note(entrance: Entrance);
+    #[inline(always)]
+    fn may_always<F: Family>(_: &Packet<F::Addr>, _: &Entrance) -> bool {
+        true
+    }
+    /// Leaves a note for the exit, beside the tag, where the exit needs one.
+    #[inline(always)]
+    fn note(_: Entrance) {}
     fn redirect(skb: Skb, way_out: &WayOut) -> i32;
 }
 
@@ -284,12 +291,6 @@ fn confirmed<F: Family, S: Side>(
             Ok(way_out)
         }
     }
-}
-
-/// The way to the peer whose pod a packet is for.
-#[inline(always)]
-fn to_peer<F: Family>(packet: &Packet<F::Addr>) -> Option<WayOut> {
-    F::route(packet.tuple.dst).filter(|route| !route.is_kernels())
 }
 
 /// Whether the kernel would send answers to an ICMP error out of the device that it came in by.

@@ -7,7 +7,7 @@ use underpass_common::{
     verdict::{Hook, Verdict},
 };
 
-use super::{Side, leads_there, to_peer};
+use super::{Side, leads_there};
 use crate::{
     family::Family,
     flow::{self, Entry, Found},
@@ -37,7 +37,7 @@ impl Side for Transit {
     /// Most of what is not fast is for the host itself.
     #[inline(always)]
     fn is_known_traffic<F: Family>(packet: &Packet<F::Addr>) -> bool {
-        to_peer::<F>(packet).is_some()
+        F::to_peer(packet.tuple.dst).is_some()
     }
 
     #[inline(always)]
@@ -80,16 +80,8 @@ impl Side for Transit {
 
     #[inline(always)]
     fn look_up<F: Family>(packet: &Packet<F::Addr>) -> Result<WayOut, Verdict> {
-        to_peer::<F>(packet).ok_or(Verdict::NoRoute)
+        F::to_peer(packet.tuple.dst).ok_or(Verdict::NoRoute)
     }
-
-    #[inline(always)]
-    fn may_always<F: Family>(_: &Packet<F::Addr>, _: &Entrance) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn note(_: Entrance) {}
 
     #[inline(always)]
     fn redirect(skb: Skb, way_out: &WayOut) -> i32 {

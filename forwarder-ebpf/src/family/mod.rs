@@ -100,6 +100,11 @@ pub trait Family {
     fn fib_question(src: &Self::Addr, dst: &Self::Addr) -> bpf_fib_lookup;
 
     fn route(dst: Self::Addr) -> Option<WayOut>;
+    /// The way to the peer whose pod has this address; `None` also where packets to it are the kernel's.
+    #[inline(always)]
+    fn to_peer(dst: Self::Addr) -> Option<WayOut> {
+        Self::route(dst).filter(|route| !route.is_kernels())
+    }
     fn endpoint(pod: &Self::Addr) -> Option<WayOut>;
     fn learn_endpoint(pod: &Self::Addr, endpoint: &WayOut) -> Result<(), i32>;
     fn flow(key: &Key<Self::Addr>) -> Option<*mut Flow>;

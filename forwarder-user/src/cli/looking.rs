@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{IngressArgs, Output, PinArgs, ReadArgs, UplinkArgs};
+use super::{ExtraUplinkArgs, IngressArgs, Output, PinArgs, ReadArgs, UplinkArgs};
 
 /// `underpass status`.
 #[derive(Clone, Debug, Args)]
@@ -187,14 +187,9 @@ pub struct CheckArgs {
     /// Which uplink.
     #[command(flatten)]
     pub uplink: UplinkArgs,
-    /// A further uplink by name, as the agent has it; may be given more than once, also as a list with commas
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        env = "UNDERPASS_EXTRA_IFACE"
-    )]
-    pub extra_iface: Vec<String>,
+    /// Which others the agent has.
+    #[command(flatten)]
+    pub extra: ExtraUplinkArgs,
     /// Whether the agent is to have XDP.
     #[command(flatten)]
     pub ingress: IngressArgs,

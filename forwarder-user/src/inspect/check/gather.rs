@@ -101,7 +101,7 @@ struct Sight {
 async fn look(args: &CheckArgs, pins: &Pins, tcx: bool) -> Result<Network> {
     let netlink = Netlink::to_ask()?;
     let kernel = netlink.read_all().await?;
-    let is_chosen = args.uplink.is_given() || !args.extra_iface.is_empty();
+    let is_chosen = args.uplink.is_given() || !args.extra.extra_iface.is_empty();
     let config = config(args, &netlink).await?;
     let mut sight = match nodes::read(args, pins).await {
         Nodes::Objects(source, nodes) => by_nodes(source, nodes, config, &kernel),
@@ -191,7 +191,7 @@ async fn config(args: &CheckArgs, netlink: &Netlink) -> Result<Config> {
         node_name: args.node_name.clone().unwrap_or_default(),
         nodes_source: "nodes".into(),
         uplink,
-        extra_uplinks: args.extra_iface.clone(),
+        extra_uplinks: args.extra.extra_iface.clone(),
         cluster_cidrs: Vec::new(),
         offload: Offload::Confirmed,
         routes: RoutesMode::Observe,
