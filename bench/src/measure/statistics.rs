@@ -154,15 +154,21 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     quantile(&values, 0.5)
 }
 
+/// A difference that is no difference to anybody, however sure: a sender that keeps its rate loses a packet or none.
+const NOTHING: f64 = 0.005;
+
 /// A difference counts only where the ratio's interval lies outside the interval of `noise`, the ratio of two
-/// like contenders, and outside of what the noise would be the other way round.
+/// like contenders, outside of what the noise would be the other way round, and further from 1 than [`NOTHING`].
 pub fn judge_estimates(ratio: Estimate, noise: Estimate, more_is_better: bool) -> Verdict {
     if ratio.rounds.min(noise.rounds) < ENOUGH_ROUNDS {
         return Verdict::NotJudged;
     }
     // Which of the two likes is called the first is chance.
     let [low, high] = noise.interval;
-    let (low, high) = (low.min(1.0 / high).min(1.0), high.max(1.0 / low).max(1.0));
+    let (low, high) = (
+        low.min(1.0 / high).min(1.0 - NOTHING),
+        high.max(1.0 / low).max(1.0 + NOTHING),
+    );
     let (more, less) = (ratio.interval[0] > high, ratio.interval[1] < low);
     match (more, less) {
         (false, false) => Verdict::WithinNoise,
@@ -265,6 +271,10 @@ mod tests {
         // 1 / 1.05 is 0.952.
         assert_eq!(judged(0.90, 0.96), Verdict::WithinNoise);
         assert_eq!(judged(0.90, 0.95), Verdict::Worse);
+        let sure = estimate(1.0, 1.0, 1.0);
+        let by_sure = |low, high| judge_estimates(estimate(low, low, high), sure, true);
+        assert_eq!(by_sure(0.996, 0.999), Verdict::WithinNoise);
+        assert_eq!(by_sure(0.97, 0.99), Verdict::Worse);
         let few = Estimate {
             rounds: 4,
             ..estimate(2.0, 2.0, 2.0)

@@ -163,9 +163,9 @@ fn reading() -> String {
      - CPU time is the whole machine's, softirq and both ends included: what passed, on all CPUs, less what was idle or \
      stolen.\n\
      - Noise is the ratio of two like contenders, routes-twin by routes (an A/A test). A ratio is called better or \
-     worse, and set in bold, only where its interval lies outside of the noise's. Where the noise's own interval is \
-     wider than ±15 % or lies off 1 by more than 5 %, the figure is too noisy to tell, and nothing is judged; so too with \
-     fewer than five rounds.\n\
+     worse, and set in bold, only where its interval lies outside of the noise's, and half a percent or more from 1. \
+     Where the noise's own interval is wider than ±15 % or lies off 1 by more than 5 %, the figure is too noisy to tell, \
+     and nothing is judged; so too with fewer than five rounds.\n\
      - Where the two like contenders cannot run a trial, to a Service or to the outside, the noise of the same traffic from pod to \
      pod stands in.\n"
         .to_owned()
