@@ -25,10 +25,14 @@ pub(super) struct Row {
 }
 
 /// Where the bars lie: left, right, top, bottom.
-const LEFT: i32 = 165;
+const LEFT: i32 = 190;
 const RIGHT: i32 = SIZE.0 - 70;
 const TOP: i32 = 70;
 const BOTTOM: i32 = SIZE.1 - 75;
+
+/// How far before them their names end, and how large they are.
+const GAP: i32 = 10;
+const NAME_SIZE: i32 = 14;
 
 /// Blue and orange, both light enough for a whisker to be seen on them.
 const COLOURS: [usize; 2] = [2, 6];
@@ -52,14 +56,17 @@ impl Bars<'_> {
         let height = (BOTTOM - TOP) / i32::try_from(self.rows.len())?;
         for (row, index) in self.rows.iter().zip(0..) {
             let middle = TOP + height * index + height / 2;
-            canvas.text(row.name, (LEFT - 10, middle), 14, Anchor::End)?;
+            canvas.text(row.name, (LEFT - GAP, middle), NAME_SIZE, Anchor::End)?;
             self.draw_row(canvas, row, middle, height)?;
         }
         canvas.thin_line((LEFT, TOP), (LEFT, BOTTOM))
     }
 
     fn draw_legend(&self, canvas: &Canvas<'_>) -> Result<()> {
-        for ((name, colour), x) in self.series.iter().zip(COLOURS).zip([LEFT, LEFT + 170]) {
+        let is_drawn = |series: usize| self.rows.iter().any(|it| it.bars[series].is_some());
+        let series = self.series.iter().zip(COLOURS).enumerate();
+        let drawn = series.filter(|(number, _)| is_drawn(*number));
+        for ((_, (name, colour)), x) in drawn.zip([LEFT, LEFT + 170]) {
             canvas.fill([(x, 44), (x + 16, 56)], PALETTE[colour])?;
             canvas.text(name, (x + 24, 50), 14, Anchor::Start)?;
         }
@@ -107,4 +114,10 @@ fn draw_whisker(canvas: &Canvas<'_>, low: i32, high: i32, y: i32) -> Result<()> 
 
 fn at(axis: &Axis, value: f64) -> i32 {
     LEFT + (axis.place(value) * f64::from(RIGHT - LEFT)).round() as i32
+}
+
+/// True where a name fits before the bars.
+#[cfg(test)]
+pub(super) fn fits(name: &str) -> bool {
+    super::canvas::width(name, NAME_SIZE) <= LEFT - GAP
 }

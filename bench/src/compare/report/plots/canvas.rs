@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -93,12 +94,22 @@ impl Canvas<'_> {
         Ok(self.area.draw(&PathElement::new(points, style))?)
     }
 
+    /// A line of this style through these points.
+    pub fn styled_line(&self, points: &[(i32, i32)], style: usize) -> Result<()> {
+        if style < PALETTE.len() {
+            return self.line(points, colour(style), 2);
+        }
+        let stroke = colour(style).stroke_width(2);
+        let dashes = DashedPathElement::new(points.to_vec().into_iter(), 6, 4, stroke);
+        Ok(self.area.draw(&dashes)?)
+    }
+
     /// A filled box.
     pub fn fill(&self, corners: [(i32, i32); 2], colour: RGBColor) -> Result<()> {
         Ok(self.area.draw(&Rectangle::new(corners, colour.filled()))?)
     }
 
-    /// The mark of a line's points; lines of the same colour differ by it.
+    /// The mark of a line's points.
     pub fn mark(&self, at: (i32, i32), style: usize) -> Result<()> {
         let fill = colour(style).filled();
         let (x, y) = at;
@@ -129,9 +140,16 @@ impl Canvas<'_> {
     }
 }
 
-/// The colour of a line of this style.
+/// The colour of a line of this style; where styles have it in common, the second's lines are dashed.
 pub(super) fn colour(style: usize) -> RGBColor {
     PALETTE[style % PALETTE.len()]
+}
+
+/// More than a text of this size is wide, in pixels, whatever the viewer's font.
+#[cfg(test)]
+pub(super) fn width(text: &str, size: i32) -> i32 {
+    let characters = i32::try_from(text.chars().count()).expect("a short text");
+    characters * size * 6 / 10
 }
 
 /// A font of this size in pixels: the backend divides by 1.24.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::axis::Axis;
-use super::canvas::{Anchor, Canvas, SIZE, colour};
+use super::canvas::{Anchor, Canvas, SIZE};
 
 /// A chart.
 pub(super) struct Lines {
@@ -23,9 +23,13 @@ pub(super) struct Line {
 
 /// Where the lines lie.
 const LEFT: i32 = 75;
-const RIGHT: i32 = SIZE.0 - 230;
+const RIGHT: i32 = SIZE.0 - 300;
 const TOP: i32 = 55;
 const BOTTOM: i32 = SIZE.1 - 75;
+
+/// How far beside them their names stand, and how large.
+const NAME: i32 = 52;
+const NAME_SIZE: i32 = 13;
 
 /// So many marks has a line at most.
 const MARKS: usize = 10;
@@ -41,7 +45,7 @@ impl Lines {
         self.draw_axes(canvas)?;
         for line in &self.lines {
             let points: Vec<_> = line.points.iter().map(|it| self.at(*it)).collect();
-            canvas.line(&points, colour(line.style), 2)?;
+            canvas.styled_line(&points, line.style)?;
             // A dense line needs no mark at each of its points.
             for point in points
                 .iter()
@@ -82,9 +86,9 @@ impl Lines {
         for (line, index) in lines.into_iter().zip(0..) {
             let y = TOP + 8 + step * index;
             let x = RIGHT + 18;
-            canvas.line(&[(x, y), (x + 26, y)], colour(line.style), 2)?;
+            canvas.styled_line(&[(x, y), (x + 26, y)], line.style)?;
             canvas.mark((x + 13, y), line.style)?;
-            canvas.text(&line.name, (x + 34, y), 13, Anchor::Start)?;
+            canvas.text(&line.name, (RIGHT + NAME, y), NAME_SIZE, Anchor::Start)?;
         }
         Ok(())
     }
@@ -100,4 +104,10 @@ fn horizontal(axis: &Axis, value: f64) -> i32 {
 
 fn vertical(axis: &Axis, value: f64) -> i32 {
     BOTTOM - (axis.place(value) * f64::from(BOTTOM - TOP)).round() as i32
+}
+
+/// True where a name fits beside the lines.
+#[cfg(test)]
+pub(super) fn fits(name: &str) -> bool {
+    RIGHT + NAME + super::canvas::width(name, NAME_SIZE) <= SIZE.0
 }

@@ -100,7 +100,9 @@ fn bars(
         series: series.map(|(name, _)| name),
         rows,
     };
-    let caption = format!("{}; whiskers: 95 % interval", caption(results));
+    let rounds = bars.rows.iter().flat_map(|it| it.bars).flatten();
+    let rounds = rounds.map(|it| it.rounds).collect();
+    let caption = format!("{}; whiskers: 95 % interval", caption(results, &rounds));
     let svg = canvas::picture(title, &caption, |canvas| bars.draw(canvas));
     plot(file, title, svg)
 }
@@ -110,9 +112,10 @@ const PERCENTILES: std::ops::RangeInclusive<f64> = 50.0..=99.9;
 
 fn latency(results: &Results) -> Result<Option<Plot>> {
     let title = "Latency of TCP request and response, pod to pod";
+    let requests = trial(Traffic::Requests, Target::Peer);
     let lines = Contender::ALL.into_iter().enumerate();
     let lines = lines.filter_map(|(style, contender)| {
-        let points = percentiles(results, trial(Traffic::Requests, Target::Peer), contender);
+        let points = percentiles(results, requests, contender);
         let name = contender.name().to_owned();
         (!points.is_empty()).then_some(Line {
             name,
@@ -129,7 +132,11 @@ fn latency(results: &Results) -> Result<Option<Plot>> {
         y: axis,
         lines,
     };
-    let svg = canvas::picture(title, &caption(results), |canvas| chart.draw(canvas));
+    let of = |it| results.estimate(requests, it, Figure::LatencyP50);
+    let rounds = Contender::ALL.into_iter().filter_map(of);
+    let rounds = rounds.map(|it| it.rounds).collect();
+    let caption = caption(results, &rounds);
+    let svg = canvas::picture(title, &caption, |canvas| chart.draw(canvas));
     plot("latency.svg", title, svg)
 }
 
@@ -198,11 +205,17 @@ fn datapath(results: &Results) -> Result<Option<Plot>> {
     plot("datapath.svg", title, svg)
 }
 
-fn caption(results: &Results) -> String {
+/// With how many rounds what is drawn has.
+fn caption(results: &Results, rounds: &BTreeSet<usize>) -> String {
     let setup = &results.setup;
+    let rounds = match (rounds.first(), rounds.last()) {
+        (Some(few), Some(many)) if few != many => format!("{few} to {many} rounds"),
+        (Some(all), _) => format!("{all} rounds"),
+        (None, _) => "no rounds".to_owned(),
+    };
     format!(
-        "veth lab, {} CPUs, Linux {}; medians of {} rounds",
-        setup.cpus, setup.kernel, setup.rounds
+        "veth lab, {} CPUs, Linux {}; medians of {rounds}",
+        setup.cpus, setup.kernel
     )
 }
 
@@ -273,6 +286,46 @@ mod tests {
             }
         }
         assert!(plot(&plots, "datapath.svg").contains("from_pod, miss"));
+    }
+
+    #[test]
+    fn names_fit_beside_what_they_name() {
+        let cut: Vec<_> = Contender::ALL
+            .into_iter()
+            .map(Contender::name)
+            .filter(|name| !bars::fits(name) || !lines::fits(name))
+            .collect();
+        assert!(cut.is_empty(), "{cut:?}");
+        assert!(lines::fits("from_wire_xdp, transit, always"));
+        assert!(!bars::fits("a contender of whom nobody has heard"));
+    }
+
+    #[test]
+    fn a_plot_tells_the_rounds_of_what_it_shows() {
+        let mut results = testing::results();
+        results.setup.rounds = 42;
+        let of_requests = trial(Traffic::Requests, Target::Peer).name();
+        results
+            .samples
+            .retain(|it| it.trial != of_requests || it.round <= 5);
+        results
+            .samples
+            .retain(|it| it.trial != "udp-64" || it.contender != "node" || it.round <= 6);
+        let plots = draw(&results).unwrap();
+        assert!(plot(&plots, "throughput.svg").contains("medians of 7 rounds"));
+        assert!(plot(&plots, "latency.svg").contains("medians of 5 rounds"));
+        assert!(plot(&plots, "packets.svg").contains("medians of 6 to 7 rounds"));
+    }
+
+    #[test]
+    fn what_has_no_bars_is_not_in_the_legend() {
+        let mut results = testing::results();
+        let plots = draw(&results).unwrap();
+        assert!(plot(&plots, "packets.svg").contains("1,400 B"));
+        testing::remove_trial(&mut results, trial(Traffic::Flood(1400), Target::Peer));
+        let plots = draw(&results).unwrap();
+        assert!(!plot(&plots, "packets.svg").contains("1,400 B"));
+        assert!(plot(&plots, "packets.svg").contains("64 B"));
     }
 
     #[test]
