@@ -100,7 +100,7 @@ impl Canvas<'_> {
             return self.line(points, colour(style), 2);
         }
         let stroke = colour(style).stroke_width(2);
-        let dashes = DashedPathElement::new(points.to_vec().into_iter(), 6, 4, stroke);
+        let dashes = DashedPathElement::new(points.iter().copied(), 6, 4, stroke);
         Ok(self.area.draw(&dashes)?)
     }
 
