@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use underpass_bench::lab::rules::{Deny, HostPort, Protocol, Service};
 use underpass_bench::lab::{Families, Family, Host, LabBuilder, names};
 use underpass_bench::traffic::{Ping, TcpClient, TcpEcho, UdpClient, UdpEcho};
-use underpass_bench::{Backend, Lab};
+use underpass_bench::{Backend, Lab, skip};
 
 use crate::{NEVER, SOON, for_families, lab_test};
 
@@ -40,6 +40,19 @@ fn ask(from: &Host, target: SocketAddr) -> Result<()> {
     client.echo(b"who are you?")?;
     client.close()
 }
+
+lab_test!(nodes_bridges_ask_netfilter_and_the_switch_does_not, {
+    const KEY: &str = "net.bridge.bridge-nf-call-iptables";
+    let lab = cluster(Backend::Iptables, Family::V4).build()?;
+    if lab.switch().read_sysctl(KEY).is_err() {
+        let test = "nodes_bridges_ask_netfilter_and_the_switch_does_not";
+        skip(test, "this kernel has no br_netfilter");
+        return Ok(());
+    }
+    assert_eq!(lab.node(1).read_sysctl(KEY)?, "1");
+    assert_eq!(lab.switch().read_sysctl(KEY)?, "0");
+    Ok(())
+});
 
 lab_test!(clusterip_works_in_both_backends, {
     everywhere(|backend, family| {
