@@ -8,7 +8,7 @@ mod components;
 mod debian_rust_src;
 mod kernels;
 pub mod kube_assets;
-mod programs;
+pub mod programs;
 mod promtool;
 mod rust_src;
 pub mod static_target;

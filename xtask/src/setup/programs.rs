@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use super::Outcome;
-use crate::process::{as_root, find_program, read, run};
+use crate::process::{as_root, capture, find_program, read, run};
 use crate::terminal::confirm;
 
 /// A program, and the packages that bring it.
@@ -19,7 +19,7 @@ struct Program {
     packages: &'static [&'static [&'static str]],
 }
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     of(
         "ip",
         "namespaces, links and routes of the lab",
@@ -58,6 +58,7 @@ const PROGRAMS: [Program; 13] = [
     ),
     of("sysctl", "switches of the kernel", &[&["procps"]]),
     of("ping", "ICMP echo between pods", &[&["iputils-ping"]]),
+    of("mandoc", "checking the manual's pages", &[&["mandoc"]]),
 ];
 
 /// What the comparisons run besides.
@@ -135,12 +136,19 @@ pub fn ensure_emulator() -> Result<Outcome> {
     ensure_all(&EMULATOR)
 }
 
-/// What builds the container image: docker is as good.
+/// What builds the container image: docker is as good, where its daemon runs.
 pub fn ensure_image_builder() -> Result<Outcome> {
-    if find_program("docker").is_some() {
-        return Ok(Outcome::Present(String::new()));
+    match find_program("docker") {
+        Some(docker) if docker_refusal(&docker)?.is_none() => Ok(Outcome::Present(String::new())),
+        _ => ensure_all(&IMAGE_BUILDER),
     }
-    ensure_all(&IMAGE_BUILDER)
+}
+
+/// Why docker can build nothing, in its own words: the program alone does not, its daemon must answer.
+pub fn docker_refusal(docker: &Path) -> Result<Option<String>> {
+    let answer = capture(Command::new(docker).args(["info", "--format", "{{.ID}}"]))?;
+    let said = || String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+    Ok((!answer.status.success()).then(said))
 }
 
 /// One of the C compilers for a static binary.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Arch;
 use crate::process::{self, find_program};
+use crate::setup::programs::docker_refusal;
 
 /// What there is.
 #[derive(Debug)]
@@ -43,13 +44,8 @@ impl Builder {
         let Some(docker) = find_program("docker") else {
             bail!("neither buildah nor docker is here to build an image");
         };
-        // The program alone can do nothing: its daemon must answer.
-        let answer = process::capture(Command::new(&docker).args(["info", "--format", "{{.ID}}"]))?;
-        if !answer.status.success() {
-            bail!(
-                "no buildah, and docker has no daemon to work with: {}",
-                String::from_utf8_lossy(&answer.stderr).trim()
-            );
+        if let Some(refusal) = docker_refusal(&docker)? {
+            bail!("no buildah, and docker has no daemon to work with: {refusal}");
         }
         Ok(Self::Docker(docker))
     }
