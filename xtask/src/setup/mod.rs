@@ -8,7 +8,7 @@ mod components;
 mod debian_rust_src;
 mod kernels;
 pub mod kube_assets;
-pub mod programs;
+mod programs;
 mod promtool;
 mod rust_src;
 pub mod static_target;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 
 pub use self::kernels::{Kernel, Search};
 pub use self::kube_assets::KubeAssets;
-pub use self::programs::EMULATOR_NAME;
+pub use self::programs::{EMULATOR_NAME, docker_refusal};
 use crate::process;
 use crate::tasks::image::Arch;
 use crate::terminal::{green, red, seconds, yellow};

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Arch;
 use crate::process::{self, find_program};
-use crate::setup::programs::docker_refusal;
+use crate::setup::docker_refusal;
 
 /// What there is.
 #[derive(Debug)]
