@@ -62,6 +62,20 @@ fn wait_for_mac_in_trie(lab: &Lab, node: &Node, peer: &Node, mac: Mac) -> Result
     })
 }
 
+/// A node whose own MAC has changed has lost its neighbours by that, and its packets are the kernel's until it has
+/// found them again: waits until its agent has seen both.
+fn wait_for_own_mac_in_trie(lab: &Lab, node: &Node, peer: &Node, mac: Mac) -> Result<()> {
+    let what = format!("{} has {} for its own", node.name(), ShowMac(mac));
+    wait_for(DEADLINE, &what, || {
+        let routes = Datapath::of(lab, node)?.maps.routes()?;
+        let route = routes.get(&peer.pod_cidr());
+        let route = route.context("the podCIDR isn't in the trie")?;
+        let own = ShowMac(route.own_mac);
+        ensure!(route.own_mac == mac && !route.is_kernels(), "it has {own}");
+        Ok(())
+    })
+}
+
 /// Has the conversation go on, and looks at the frames it makes on a node's uplink.
 fn expect_macs(talk: &Talk, node: &Node, to: Mac, from: Mac) -> Result<()> {
     let wire = FrameSocket::open(node, node.uplink())?;
@@ -107,6 +121,7 @@ fn announced(family: Family) -> Result<()> {
     announce(there, "eth0", there.address(), NEW_MAC)?;
 
     wait_for_mac_in_trie(&lab, here, there, NEW_MAC)?;
+    wait_for_own_mac_in_trie(&lab, there, here, NEW_MAC)?;
     talk.wait_for(Road::Fast)?;
     expect_macs(&talk, here, NEW_MAC, here.mac())?;
     // And the node itself sends with the MAC that it has now.
