@@ -193,7 +193,7 @@ pub enum PodGro {
 }
 
 /// Further uplinks.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ExtraUplinkArgs {
     /// A further uplink by name, on an L2 segment of its own with nodes on it; may be given more than once, also as a
     /// list with commas. What pods of one segment send to those of another, by this node, takes the fast path as well

@@ -10,6 +10,7 @@ use underpass_bench::traffic::announce;
 use underpass_bench::traffic::{FrameSocket, PacketType, Ping};
 use underpass_bench::{Lab, root_or_skip, wait_for};
 use underpass_common::addr::{Mac, ShowMac};
+use underpass_common::route::Route;
 use underpass_common::verdict::{Hook, Verdict};
 
 use super::view::wait_for_peer;
@@ -47,10 +48,14 @@ fn doubt_neighbours_soon(node: &Node, family: Family) -> Result<()> {
 }
 
 /// The MAC that a node's trie has for another node's pods.
-fn mac_in_trie(lab: &Lab, node: &Node, peer: &Node) -> Result<Mac> {
+fn route_in_trie(lab: &Lab, node: &Node, peer: &Node) -> Result<Route> {
     let routes = Datapath::of(lab, node)?.maps.routes()?;
-    let route = routes.get(&peer.pod_cidr());
-    Ok(route.context("the podCIDR isn't in the trie")?.peer_mac)
+    let route = routes.get(&peer.pod_cidr()).copied();
+    route.context("the podCIDR isn't in the trie")
+}
+
+fn mac_in_trie(lab: &Lab, node: &Node, peer: &Node) -> Result<Mac> {
+    Ok(route_in_trie(lab, node, peer)?.peer_mac)
 }
 
 fn wait_for_mac_in_trie(lab: &Lab, node: &Node, peer: &Node, mac: Mac) -> Result<()> {
@@ -67,9 +72,7 @@ fn wait_for_mac_in_trie(lab: &Lab, node: &Node, peer: &Node, mac: Mac) -> Result
 fn wait_for_own_mac_in_trie(lab: &Lab, node: &Node, peer: &Node, mac: Mac) -> Result<()> {
     let what = format!("{} has {} for its own", node.name(), ShowMac(mac));
     wait_for(DEADLINE, &what, || {
-        let routes = Datapath::of(lab, node)?.maps.routes()?;
-        let route = routes.get(&peer.pod_cidr());
-        let route = route.context("the podCIDR isn't in the trie")?;
+        let route = route_in_trie(lab, node, peer)?;
         let own = ShowMac(route.own_mac);
         ensure!(route.own_mac == mac && !route.is_kernels(), "it has {own}");
         Ok(())

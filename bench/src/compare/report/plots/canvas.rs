@@ -94,7 +94,7 @@ impl Canvas<'_> {
         Ok(self.area.draw(&PathElement::new(points, style))?)
     }
 
-    /// A line of this style through these points.
+    /// A line of this style through these points: dashed where an earlier style has its colour.
     pub fn styled_line(&self, points: &[(i32, i32)], style: usize) -> Result<()> {
         if style < PALETTE.len() {
             return self.line(points, colour(style), 2);
@@ -140,8 +140,8 @@ impl Canvas<'_> {
     }
 }
 
-/// The colour of a line of this style; where styles have it in common, the second's lines are dashed.
-pub(super) fn colour(style: usize) -> RGBColor {
+/// The colour of a line of this style.
+fn colour(style: usize) -> RGBColor {
     PALETTE[style % PALETTE.len()]
 }
 
